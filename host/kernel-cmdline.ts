@@ -1,0 +1,393 @@
+/**
+ * The kernel command line: how the kernel cuts it into words, and what the `buildos.` words among them mean.
+ *
+ * Specification: the kernel's `next_arg()` in lib/cmdline.c for the words; the option table of the host specification for
+ * the meaning. Pure: the text arrives as an argument. A bad option is never an error here: it becomes an
+ * {@link OptionProblem}, the option keeps its default, and the boot goes on.
+ */
+
+/** What is asked for one toolchain: `buildos.<option>[.<tc>]`. */
+export interface ToolchainOptions {
+  /** `buildos.toolchain_url`: http, https or tftp URL of the file list. */
+  readonly url?: string;
+  /** `buildos.toolchain_trust`: minisign public key, base64. */
+  readonly trust?: string;
+  /** `buildos.controller_url`: priority is 1 to 5 digits `[F]DCBA`, `0` when not given. */
+  readonly controllers: readonly { readonly priority: string; readonly url: string }[];
+  /** `buildos.controller_trust`: SHA-256 fingerprints, upper case hex pairs with colons. */
+  readonly controllerTrust: readonly string[];
+  /** `buildos.instances`: machines at once, 1 to 256. */
+  readonly instances?: number;
+  /** `buildos.ncpu`: CPUs per machine, 1 to 4096. */
+  readonly ncpu?: number;
+  /** `buildos.ram`: memory per machine, at least 128 MiB. */
+  readonly ramMiB?: number;
+  /** `buildos.interactive`. */
+  readonly interactive: 'false' | 'true' | 'both';
+}
+
+/** All `buildos.` options of a host, checked; what was not given has its default or is absent. */
+export interface HostOptions {
+  readonly buildidUrl?: string;
+  readonly buildidTrust?: string;
+  /** By toolchain name; an option without `.<tc>` belongs to `default`. */
+  readonly toolchains: Readonly<Record<string, ToolchainOptions>>;
+  readonly configUrl?: string;
+  readonly configTrust?: string;
+  /** 5 to 86400; {@link DEFAULT_MONITOR_INTERVAL_SECONDS} when not given. */
+  readonly monitorIntervalSeconds: number;
+  /** As asked for, not yet limited to a quarter of RAM. */
+  readonly tftpSizeMiB?: number;
+  /** `host` or `host:port`. */
+  readonly smtpRelay?: string;
+  readonly adminEmail?: string;
+  /** Lines for authorized_keys, without options. */
+  readonly sshKeys: readonly string[];
+  readonly hostname?: string;
+  readonly initDebug: boolean;
+  readonly initShell: boolean;
+}
+
+/** One thing wrong with the command line, for the console, the journal and the status. */
+export interface OptionProblem {
+  /** The option as written, `buildos.` included. */
+  readonly name: string;
+  /** The value as written; absent when there was none. */
+  readonly value?: string;
+  readonly message: string;
+  readonly hint?: string;
+}
+
+/** One word of the command line; `value` is absent when the word has no `=`. */
+export interface KernelArgument {
+  readonly name: string;
+  readonly value?: string;
+}
+
+/** Seconds between looks at the URLs when `buildos.monitor_interval` is not given. */
+export const DEFAULT_MONITOR_INTERVAL_SECONDS = 60;
+
+const PREFIX = 'buildos.';
+
+/** Letters, digits, dashes: it becomes part of unit, directory and interface names, and of build ids (32 at most). */
+const TOOLCHAIN_NAME = /^[a-z0-9][a-z0-9-]{0,19}$/i;
+
+const FILE_SCHEMES = ['http', 'https', 'tftp'] as const;
+const CONTROLLER_SCHEMES = ['http', 'https'] as const;
+
+type Draft<T> = { -readonly [K in keyof T]: T[K] };
+type HostDraft = Draft<Omit<HostOptions, 'toolchains' | 'sshKeys'>> & { sshKeys: string[] };
+type ToolchainDraft = Draft<ToolchainOptions>;
+
+/** Options of the whole host: the setter checks the value and throws {@link BadValueError}. */
+const HOST_OPTIONS: Readonly<Record<string, (host: HostDraft, value: string) => void>> = {
+  buildid_url: (host, value) => (host.buildidUrl = parseUrl(value, FILE_SCHEMES)),
+  buildid_trust: (host, value) => (host.buildidTrust = parseMinisignKey(value)),
+  config_url: (host, value) => (host.configUrl = parseUrl(value, FILE_SCHEMES)),
+  config_trust: (host, value) => (host.configTrust = parseMinisignKey(value)),
+  monitor_interval: (host, value) => (host.monitorIntervalSeconds = parseSeconds(value, 5, 86_400)),
+  tftp_size: (host, value) => (host.tftpSizeMiB = parseMiB(value, 16)),
+  smtp_relay: (host, value) => (host.smtpRelay = parseRelay(value)),
+  admin_email: (host, value) => (host.adminEmail = parseEmail(value)),
+  ssh_key: (host, value) => host.sshKeys.push(parseSshKey(value)),
+  hostname: (host, value) => (host.hostname = parseHostname(value)),
+};
+
+/** Options that are on when merely named. */
+const HOST_FLAGS: Readonly<Record<string, (host: HostDraft, on: boolean) => void>> = {
+  init_debug: (host, on) => (host.initDebug = on),
+  init_shell: (host, on) => (host.initShell = on),
+};
+
+/** Options of one toolchain, which may end in `.<tc>`. */
+const TOOLCHAIN_OPTIONS: Readonly<Record<string, (toolchain: ToolchainDraft, value: string) => void>> = {
+  toolchain_url: (toolchain, value) => (toolchain.url = parseUrl(value, FILE_SCHEMES)),
+  toolchain_trust: (toolchain, value) => (toolchain.trust = parseMinisignKey(value)),
+  controller_url: (toolchain, value) => (toolchain.controllers = value.split(',').map(parseController)),
+  controller_trust: (toolchain, value) => (toolchain.controllerTrust = value.split(',').map(parseFingerprint)),
+  instances: (toolchain, value) => (toolchain.instances = parseCount(value, 1, 256)),
+  ncpu: (toolchain, value) => (toolchain.ncpu = parseCount(value, 1, 4096)),
+  ram: (toolchain, value) => (toolchain.ramMiB = parseMiB(value, 128)),
+  interactive: (toolchain, value) => (toolchain.interactive = parseInteractive(value)),
+};
+
+/** Every known option, without `buildos.` and without `.<tc>`. */
+export const OPTION_NAMES: readonly string[] = [
+  ...Object.keys(HOST_OPTIONS),
+  ...Object.keys(HOST_FLAGS),
+  ...Object.keys(TOOLCHAIN_OPTIONS),
+];
+
+/**
+ * Reads the `buildos.` options of a kernel command line. Of an option given twice the last good value counts;
+ * `buildos.ssh_key` collects. Words of others are left alone.
+ *
+ * @param text - as in /proc/cmdline; line ends are blanks, so a file with an option per line is read too
+ */
+export function parseKernelCommandLine(text: string): {
+  readonly options: HostOptions;
+  readonly problems: readonly OptionProblem[];
+} {
+  const host: HostDraft = {
+    monitorIntervalSeconds: DEFAULT_MONITOR_INTERVAL_SECONDS,
+    sshKeys: [],
+    initDebug: false,
+    initShell: false,
+  };
+  const toolchains = new Map<string, ToolchainDraft>();
+  const problems: OptionProblem[] = [];
+  for (const argument of splitKernelCommandLine(text)) {
+    if (!argument.name.toLowerCase().startsWith(PREFIX)) continue;
+    try {
+      take(argument, host, toolchains);
+    } catch (error) {
+      if (!(error instanceof BadValueError)) throw error;
+      problems.push({ ...argument, message: error.message, ...(error.hint !== undefined && { hint: error.hint }) });
+    }
+  }
+  if (host.configUrl === undefined) problems.push(...findOrphans(toolchains));
+  return { options: { ...host, toolchains: Object.fromEntries(toolchains) }, problems };
+}
+
+/**
+ * Cuts a command line into words as the kernel does: blanks inside double quotes do not separate, and the quotes around a
+ * whole word (`"name=a b"`) or around a whole value (`name="a b"`) are dropped. Others stay where they are.
+ */
+export function splitKernelCommandLine(text: string): KernelArgument[] {
+  const found: KernelArgument[] = [];
+  for (const [raw] of text.matchAll(/(?:"[^"]*(?:"|$)|[^\s"])+/g)) {
+    const word = raw.startsWith('"') ? unquote(raw) : raw;
+    // An equals sign at the very start does not count: the kernel takes the word as a name without value.
+    const equals = word.indexOf('=', 1);
+    if (equals < 0) found.push({ name: word });
+    else found.push({ name: word.slice(0, equals), value: unquote(word.slice(equals + 1)) });
+  }
+  return found;
+}
+
+/** One line for the console: what is wrong and what to write instead. */
+export function formatProblem(problem: OptionProblem): string {
+  const word = problem.value === undefined ? problem.name : `${problem.name}=${problem.value}`;
+  return `${word}: ${problem.message}${problem.hint === undefined ? '' : ` (${problem.hint})`}`;
+}
+
+/** Why a value or a name is refused; becomes an {@link OptionProblem}. */
+class BadValueError extends Error {
+  override readonly name = 'BadValueError';
+  readonly hint: string | undefined;
+  constructor(message: string, hint?: string) {
+    super(message);
+    this.hint = hint;
+  }
+}
+
+function take(argument: KernelArgument, host: HostDraft, toolchains: Map<string, ToolchainDraft>): void {
+  const [base = '', ...rest] = argument.name.slice(PREFIX.length).split('.');
+  const suffix = rest.length === 0 ? undefined : rest.join('.');
+  const known = argument.name.startsWith(PREFIX) && OPTION_NAMES.includes(base);
+  if (!known) throw unknownOption(base, suffix);
+  const ofToolchain = TOOLCHAIN_OPTIONS[base];
+  if (ofToolchain === undefined && suffix !== undefined) {
+    throw new BadValueError('unknown option', `${PREFIX}${base} is for the whole host and takes no toolchain name`);
+  }
+  const flag = HOST_FLAGS[base];
+  if (flag !== undefined) {
+    flag(host, argument.value === undefined || parseBoolean(argument.value));
+    return;
+  }
+  if (argument.value === undefined || argument.value === '') {
+    throw new BadValueError('has no value', `write ${argument.name}=<value>, or leave it out for the default`);
+  }
+  if (ofToolchain === undefined) {
+    HOST_OPTIONS[base]?.(host, argument.value);
+    return;
+  }
+  const name = suffix ?? 'default';
+  if (!TOOLCHAIN_NAME.test(name)) {
+    throw new BadValueError(`"${name}" is no toolchain name`, 'letters, digits and dashes, at most 20');
+  }
+  const toolchain = toolchains.get(name) ?? { controllers: [], controllerTrust: [], interactive: 'false' };
+  ofToolchain(toolchain, argument.value);
+  toolchains.set(name, toolchain);
+}
+
+function unknownOption(base: string, suffix: string | undefined): BadValueError {
+  const tail = suffix === undefined ? '' : `.${suffix}`;
+  const nearest = findNearest(base.toLowerCase(), OPTION_NAMES);
+  return nearest === undefined
+    ? new BadValueError('unknown option', `known are: ${OPTION_NAMES.toSorted().join(', ')}`)
+    : new BadValueError(
+        'unknown option',
+        `did you mean ${PREFIX}${nearest}${nearest in TOOLCHAIN_OPTIONS ? tail : ''}?`,
+      );
+}
+
+/** Options of a toolchain that has no list: most often a mistyped `.<tc>`. */
+function findOrphans(toolchains: ReadonlyMap<string, ToolchainDraft>): OptionProblem[] {
+  const named = [...toolchains].filter(([, toolchain]) => toolchain.url !== undefined).map(([name]) => name);
+  return [...toolchains]
+    .filter(([, toolchain]) => toolchain.url === undefined)
+    .map(([name]) => {
+      const option = `${PREFIX}toolchain_url${name === 'default' ? '' : `.${name}`}`;
+      const message = `not given, so the other options of toolchain "${name}" have no effect`;
+      const nearest = findNearest(name, named);
+      const hint = nearest === undefined ? `add ${option}=<url>` : `add it, or did you mean toolchain "${nearest}"?`;
+      return { name: option, message, hint };
+    });
+}
+
+function unquote(text: string): string {
+  if (!text.startsWith('"')) return text;
+  return text.slice(1, text.length > 1 && text.endsWith('"') ? -1 : undefined);
+}
+
+function parseUrl(value: string, schemes: readonly string[]): string {
+  const url = URL.parse(value);
+  const scheme = url?.protocol.slice(0, -1) ?? '';
+  if (url === null || !schemes.includes(scheme) || url.hostname === '') {
+    throw new BadValueError(
+      `is no URL that can be used here`,
+      `starts with ${schemes.map((s) => `${s}://`).join(', ')}`,
+    );
+  }
+  return value;
+}
+
+function parseController(value: string): { priority: string; url: string } {
+  const match = /^(?:(\d{1,5})=)?(.*)$/s.exec(value);
+  const priority = match?.[1] ?? '0';
+  const url = match?.[2] ?? '';
+  try {
+    return { priority, url: parseUrl(url, CONTROLLER_SCHEMES) };
+  } catch {
+    throw new BadValueError(
+      `"${value}" is no controller`,
+      '[<priority>=]<url>, comma separated; a priority has 1 to 5 digits, a URL starts with http:// or https://, a comma in it is %2C',
+    );
+  }
+}
+
+/** A minisign public key: base64 of `Ed`, 8 bytes of key id, 32 bytes of Ed25519 key. */
+function parseMinisignKey(value: string): string {
+  const bytes = /^[A-Za-z0-9+/]{56}$/.test(value) ? Buffer.from(value, 'base64') : Buffer.alloc(0);
+  if (bytes.length !== 42 || bytes.toString('latin1', 0, 2) !== 'Ed') {
+    throw new BadValueError(
+      'is no minisign public key',
+      'the second line of minisign.pub: 56 characters, starting with RW',
+    );
+  }
+  return value;
+}
+
+function parseFingerprint(value: string): string {
+  if (!/^[0-9A-F]{2}(?::[0-9A-F]{2}){31}$/i.test(value)) {
+    throw new BadValueError(
+      `"${value}" is no certificate fingerprint`,
+      'SHA-256: 32 hex pairs with colons, comma separated',
+    );
+  }
+  return value.toUpperCase();
+}
+
+function parseCount(value: string, min: number, max: number): number {
+  const count = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
+  if (!(count >= min && count <= max)) throw new BadValueError(`is no whole number from ${min} to ${max}`);
+  return count;
+}
+
+function parseSeconds(value: string, min: number, max: number): number {
+  const match = /^(\d{1,9})([smh]?)$/.exec(value);
+  const unit = { '': 1, s: 1, m: 60, h: 3600 }[match?.[2] ?? ''] ?? 1;
+  const seconds = Number(match?.[1] ?? Number.NaN) * unit;
+  if (!(seconds >= min && seconds <= max)) {
+    throw new BadValueError(`is no time from ${min} s to ${max} s`, 'seconds, or a number with s, m or h: 60, 5m');
+  }
+  return seconds;
+}
+
+/** A size with K, M, G or T (powers of 1024); a plain number is KiB, as in build2's Build OS. */
+function parseMiB(value: string, min: number): number {
+  const match = /^(\d{1,12})(?:([KMGT])(?:i?B)?)?$/i.exec(value);
+  const unit = { K: 1 / 1024, M: 1, G: 1024, T: 1024 * 1024 }[(match?.[2] ?? 'K').toUpperCase()] ?? 1;
+  const mib = Math.floor(Number(match?.[1] ?? Number.NaN) * unit);
+  if (!(mib >= min)) {
+    const plain = match !== null && match[2] === undefined;
+    throw new BadValueError(
+      `is no size of at least ${min} MiB`,
+      plain ? `a plain number is KiB: write ${value}M or ${value}G` : 'a number with M or G: 512M, 4G',
+    );
+  }
+  return mib;
+}
+
+function parseInteractive(value: string): 'false' | 'true' | 'both' {
+  if (value !== 'false' && value !== 'true' && value !== 'both') throw new BadValueError('must be false, true or both');
+  return value;
+}
+
+function parseBoolean(value: string): boolean {
+  if (['1', 'true', 'yes', 'on'].includes(value)) return true;
+  if (['0', 'false', 'no', 'off'].includes(value)) return false;
+  throw new BadValueError('must be true or false', 'named alone it is on');
+}
+
+function parseRelay(value: string): string {
+  const match = /^([a-z0-9.-]{1,253}|\[[0-9a-f:.]+\])(?::(\d{1,5}))?$/i.exec(value);
+  if (match === null || Number(match[2] ?? 25) > 65_535)
+    throw new BadValueError('is no mail relay', '<host> or <host>:<port>');
+  return value;
+}
+
+function parseEmail(value: string): string {
+  if (!/^[^\s@<>,;]+@[^\s@<>,;]+$/.test(value)) throw new BadValueError('is no mail address', '<name>@<domain>');
+  return value;
+}
+
+function parseSshKey(value: string): string {
+  if (!/^(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]{40,}={0,3}(?: [\x20-\x7e]*)?$/.test(value)) {
+    throw new BadValueError(
+      'is no ssh public key',
+      'one line of id_*.pub, in quotes: buildos.ssh_key="ssh-ed25519 AAAA… name"',
+    );
+  }
+  return value.trimEnd();
+}
+
+function parseHostname(value: string): string {
+  const label = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?';
+  if (value.length > 64 || !new RegExp(`^${label}(?:\\.${label})*$`, 'i').test(value)) {
+    throw new BadValueError(
+      'is no host name',
+      'letters, digits and dashes in labels with dots between, at most 64 characters',
+    );
+  }
+  return value;
+}
+
+/** The candidate with the smallest edit distance, if it is near enough to be a slip of the fingers. */
+function findNearest(name: string, candidates: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(name.length / 2));
+  for (const candidate of candidates) {
+    const distance = editDistance(name, candidate);
+    if (distance <= bestDistance && (best === undefined || distance < bestDistance)) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+/** Insertions, deletions and replacements from a to b (Levenshtein), one row at a time. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (const [index, letter] of a.split('').entries()) {
+    const next = [index + 1];
+    for (const [column, other] of b.split('').entries()) {
+      const replaced = (row[column] ?? 0) + (letter === other ? 0 : 1);
+      next.push(Math.min((row[column + 1] ?? 0) + 1, (next[column] ?? 0) + 1, replaced));
+    }
+    row = next;
+  }
+  return row.at(-1) ?? 0;
+}
