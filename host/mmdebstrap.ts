@@ -45,8 +45,12 @@ export class BootstrapError extends Error {
   }
 }
 
-/** Paths that dpkg leaves out, in this order: a later include wins over an earlier exclude. */
-const DPKG_PATHS = [
+/**
+ * Options of dpkg. A later path-include wins over an earlier path-exclude. Without fsync after each file a root with
+ * gcc takes 26 s instead of 36: a root that was cut short is thrown away as a whole, so syncing buys nothing.
+ */
+const DPKG_OPTIONS = [
+  'force-unsafe-io',
   'path-exclude=/usr/share/doc/*',
   'path-include=/usr/share/doc/*/copyright',
   'path-exclude=/usr/share/info/*',
@@ -100,7 +104,7 @@ export function mmdebstrapCommand(options: BootstrapOptions): readonly string[] 
     `--variant=${options.variant}`,
     ...(options.include.length === 0 ? [] : [`--include=${options.include.join(',')}`]),
     ...APT_OPTIONS.map((option) => `--aptopt=${option}`),
-    ...DPKG_PATHS.map((option) => `--dpkgopt=${option}`),
+    ...DPKG_OPTIONS.map((option) => `--dpkgopt=${option}`),
     ...(options.cache === undefined ? [] : cacheHooks(options.cache)),
     options.suite,
     options.into,
