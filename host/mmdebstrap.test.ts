@@ -27,7 +27,7 @@ function fakeConnection(answer: (argv: readonly string[]) => string | Error): {
 
 const OPTIONS = {
   suite: 'trixie',
-  mirror: 'http://mirror.test/debian',
+  sources: ['deb http://mirror.test/debian trixie main'],
   variant: 'minbase',
   include: ['gcc', 'make'],
   into: '/tmp/root',
@@ -44,7 +44,7 @@ test('mmdebstrapCommand() names suite, folder and a whole source line', () => {
 
 test('mmdebstrapCommand() passes a one-line source through', () => {
   const source = 'deb [trusted=yes] file:/mirror ./';
-  assert.equal(mmdebstrapCommand({ ...OPTIONS, mirror: source }).at(-1), source);
+  assert.equal(mmdebstrapCommand({ ...OPTIONS, sources: [source] }).at(-1), source);
 });
 
 test('mmdebstrapCommand() quotes the cache folder for the hooks', () => {

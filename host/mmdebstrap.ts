@@ -13,8 +13,8 @@ import type { Connection, RunResult } from '../connections/connection.ts';
 export interface BootstrapOptions {
   /** The release, such as `trixie`. */
   readonly suite: string;
-  /** URL of the mirror (`http://deb.debian.org/debian`), or a whole one-line apt source (`deb [trusted=yes] file:/m ./`). */
-  readonly mirror: string;
+  /** One-line apt sources (sources.list(5)): `deb http://deb.debian.org/debian trixie main`, its security updates, …. */
+  readonly sources: readonly string[];
   /** The set to begin with. */
   readonly variant: 'minbase' | 'essential' | 'apt';
   /** Packages to install besides. */
@@ -96,7 +96,6 @@ export async function bootstrap(connection: Connection, options: BootstrapOption
  * @returns argv, ready to be run as root
  */
 export function mmdebstrapCommand(options: BootstrapOptions): readonly string[] {
-  const isSource = options.mirror.includes(' ');
   return [
     'mmdebstrap',
     '--mode=root',
@@ -108,7 +107,7 @@ export function mmdebstrapCommand(options: BootstrapOptions): readonly string[] 
     ...(options.cache === undefined ? [] : cacheHooks(options.cache)),
     options.suite,
     options.into,
-    isSource ? options.mirror : `deb ${options.mirror} ${options.suite} main`,
+    ...options.sources,
   ];
 }
 
