@@ -32,6 +32,24 @@ export interface BootstrapOptions {
   readonly onOutput?: (chunk: Uint8Array, stream: 'stdout' | 'stderr') => void;
 }
 
+/** Where Debian's archive is, unless somebody says otherwise. */
+export const DEBIAN_MIRROR = 'http://deb.debian.org/debian';
+
+/** Where Debian's security updates are. */
+export const DEBIAN_SECURITY_MIRROR = 'http://deb.debian.org/debian-security';
+
+/** The one-line apt sources of a release: what was released, and its security updates. */
+export function debianSources(options: {
+  readonly suite: string;
+  readonly mirror?: string;
+  readonly securityMirror?: string;
+}): readonly string[] {
+  return [
+    `deb ${options.mirror ?? DEBIAN_MIRROR} ${options.suite} main`,
+    `deb ${options.securityMirror ?? DEBIAN_SECURITY_MIRROR} ${options.suite}-security main`,
+  ];
+}
+
 /** A root could not be bootstrapped, for a reason known before mmdebstrap was called. */
 export class BootstrapError extends Error {
   override readonly name = 'BootstrapError';
