@@ -1,0 +1,171 @@
+/**
+ * What every posix hop does the same way: how words get a working directory and variables without a shell looking at
+ * them, files by way of `run`, and errors that speak of the caller's command rather than the hop's.
+ */
+import {
+  type Chain,
+  type Connection,
+  type Hop,
+  type RunOptions,
+  type RunResult,
+  CommandError,
+  FileError,
+  checkArgv,
+  checkPath,
+  text,
+} from './connection.ts';
+
+/** What a hop gives posixConnection. */
+export interface PosixHop {
+  readonly hop: Hop;
+  /** The connection it stands on. */
+  readonly base: Connection;
+  /** The words that run `argv` at the far end, through `base`. They must carry every word unchanged. */
+  wrap(
+    argv: readonly string[],
+    options: { readonly env: RunOptions['env']; readonly cwd: RunOptions['cwd'] },
+  ): readonly string[];
+  /** Looks at a failure before it is reported: an error of the hop itself is thrown from here. */
+  examine?(error: CommandError): void;
+  /** Whether a written file goes to the disk before it takes its name; default true. */
+  readonly durable?: boolean;
+  /** Files are those of `base`: no need to go through programs. */
+  readonly sameFiles?: boolean;
+  close?(): Promise<void>;
+}
+
+/** Makes a connection of a hop that can run a program. */
+export function posixConnection(way: PosixHop): Connection {
+  const { base } = way;
+  const chain: Chain = [...base.chain, way.hop];
+
+  const run = async (argv: readonly string[], options: RunOptions = {}): Promise<RunResult> => {
+    checkArgv(argv);
+    const { env, cwd, ...rest } = options;
+    if (cwd !== undefined) checkPath(cwd);
+    try {
+      return await base.run(way.wrap(argv, { env, cwd }), rest);
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      way.examine?.(error);
+      throw errorOf(error, argv, chain);
+    }
+  };
+
+  const readFile = async (path: string): Promise<Uint8Array> => {
+    checkPath(path);
+    const result = await run(['cat', '--', path], { env: { LC_ALL: 'C' }, okStatus: 'any' });
+    if (result.status !== 0) throw posixFileError('read', path, result, chain);
+    return result.stdout;
+  };
+
+  const writeFile = async (
+    path: string,
+    content: string | Uint8Array,
+    options: { readonly mode: number },
+  ): Promise<void> => {
+    checkPath(path);
+    const mode = (options.mode & 0o7777).toString(8).padStart(4, '0');
+    const script = way.durable === false ? WRITE_SCRIPT : WRITE_DURABLE_SCRIPT;
+    const result = await run(['sh', '-c', script, 'write', path, mode], {
+      env: { LC_ALL: 'C' },
+      input: content,
+      okStatus: 'any',
+    });
+    if (result.status !== 0) throw posixFileError('write', path, result, chain);
+  };
+
+  return {
+    chain,
+    kind: 'posix',
+    run,
+    readFile: way.sameFiles === true ? (path) => base.readFile(path) : readFile,
+    writeFile: way.sameFiles === true ? (path, content, options) => base.writeFile(path, content, options) : writeFile,
+    async [Symbol.asyncDispose]() {
+      await way.close?.();
+    },
+  };
+}
+
+/**
+ * Puts a working directory and variables in front of a command, as words: `env -C DIR A=B -- program …`.
+ *
+ * `env` would take a program name that holds `=` for a variable; only then a shell stands between, and it gets the words
+ * as its arguments.
+ */
+export function withEnvironment(
+  argv: readonly string[],
+  options: { readonly env: RunOptions['env']; readonly cwd: RunOptions['cwd'] },
+): readonly string[] {
+  const variables = Object.entries(options.env ?? {}).map(([name, value]) => assignment(name, value));
+  const command = argv[0]?.includes('=') === true ? ['sh', '-c', 'exec "$@"', 'sh', ...argv] : argv;
+  const placed =
+    options.cwd === undefined ? command : ['sh', '-c', 'cd "$1" && shift && exec "$@"', 'sh', options.cwd, ...command];
+  return variables.length === 0 ? placed : ['env', '--', ...variables, ...placed];
+}
+
+/**
+ * One variable as a word for env(1).
+ *
+ * @throws {TypeError} for a name that a shell could not use either, or a NUL byte
+ */
+export function assignment(name: string, value: string): string {
+  if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) || value.includes('\0')) {
+    throw new TypeError(`Cannot set the variable ${JSON.stringify(name)}`);
+  }
+  return `${name}=${value}`;
+}
+
+/**
+ * The new content goes to a file of mode 0600 beside the old one, which then takes its place. mv -T: never into a
+ * directory of that name.
+ */
+const writeScript = (sync: string): string => `
+set -e
+umask 077
+new=$(mktemp -- "$1.XXXXXXXX")
+trap 'rm -f -- "$new"' EXIT
+trap 'exit 143' TERM
+cat > "$new"
+chmod -- "$2" "$new"
+${sync}mv -fT -- "$new" "$1"
+trap - EXIT
+`;
+const WRITE_SCRIPT = writeScript('');
+const WRITE_DURABLE_SCRIPT = writeScript('sync -- "$new"\n');
+
+/** The error as the caller of this hop should see it: with the caller's words, and where they ran. */
+function errorOf(error: CommandError, argv: readonly string[], chain: Chain): CommandError {
+  return new CommandError({
+    argv,
+    chain,
+    failure: error.failure,
+    status: error.status,
+    stdout: error.stdout,
+    stderr: error.stderr,
+    cause: error.cause,
+    ...(error.signal === undefined ? {} : { signal: error.signal }),
+    ...(error.timeoutMs === undefined ? {} : { timeoutMs: error.timeoutMs }),
+  });
+}
+
+/** What the C library says, in English since we asked for LC_ALL=C. */
+const ERRNO: readonly (readonly [message: string, code: string])[] = [
+  ['No such file or directory', 'ENOENT'],
+  ['Permission denied', 'EACCES'],
+  ['Operation not permitted', 'EPERM'],
+  ['Is a directory', 'EISDIR'],
+  ['cannot overwrite directory', 'EISDIR'],
+  ['Not a directory', 'ENOTDIR'],
+  ['No space left on device', 'ENOSPC'],
+  ['Read-only file system', 'EROFS'],
+  ['Too many levels of symbolic links', 'ELOOP'],
+  ['File name too long', 'ENAMETOOLONG'],
+];
+
+function posixFileError(action: 'read' | 'write', path: string, result: RunResult, chain: Chain): FileError {
+  const said = text({ ...result, stdout: result.stderr }).trim();
+  const code = ERRNO.find(([message]) => said.includes(message))?.[1] ?? 'EIO';
+  const reason = said === '' ? `status ${result.status}` : (said.split('\n').at(-1) ?? said);
+  return new FileError({ action, path, code, reason: code === 'EIO' ? reason : `${code}, ${reason}`, chain });
+}

@@ -1,0 +1,206 @@
+/**
+ * The hop `chroot`: a root below this one, as root, from the outside (no program of ours is needed inside).
+ *
+ * Every command gets private mount, PID, UTS and IPC namespaces, in which a small shell script mounts what programs
+ * expect and then runs the command:
+ *
+ *   ROOT/proc    proc of the PID namespace        ROOT/dev   tmpfs: null zero full random urandom tty, pts, shm, fd
+ *   ROOT/sys     sysfs, read-only                 ROOT/run, ROOT/tmp   tmpfs, gone after the command
+ *
+ * The mounts are in no other namespace and the script is PID 1 of its own, so whatever kills it (or us, or unshare), the
+ * kernel ends every process inside and drops every mount: there is nothing to clean up, ever.
+ *
+ * Services cannot start: there is no /run/systemd/system, and a PATH entry in the tmpfs on /run holds stand-ins for
+ * invoke-rc.d and its kind, which say what they did not do. Nothing of that is written into the root: an own
+ * policy-rc.d would have to be, since a bind needs a file to sit on. (One that the root has is covered by ours.)
+ *
+ * Names are resolved as on this host: its /etc/resolv.conf is bound over the root's, or put where the root's link into
+ * /run leads. A root that has none gets none.
+ */
+import { assignment, posixConnection, withEnvironment } from './_posix.ts';
+import { type Connection, type Hop, CommandError, HopError, checkPath, lines } from './connection.ts';
+
+/** A path of the outside to be seen inside. */
+export interface Bind {
+  readonly from: string;
+  /** Where in the root; must exist there, and no part of it may be a symbolic link. */
+  readonly to: string;
+}
+
+/** What openChroot needs. */
+export interface ChrootOptions {
+  /** Absolute path of the root. */
+  readonly into: string;
+  /** Let programs inside resolve names as this host does (/etc/resolv.conf); default true. */
+  readonly network?: boolean;
+  /** Read-only binds. */
+  readonly binds?: readonly Bind[];
+  /** Writable binds, such as a cache of packages. */
+  readonly shares?: readonly Bind[];
+}
+
+/** The whole environment of a command inside, before what the caller adds. */
+const ENVIRONMENT: Readonly<Record<string, string>> = {
+  PATH: '/run/buildos-chroot/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  HOME: '/root',
+  LC_ALL: 'C.UTF-8',
+  DEBIAN_FRONTEND: 'noninteractive',
+  DEBCONF_NONINTERACTIVE_SEEN: 'true',
+  APT_CONFIG: '/run/buildos-chroot/apt.conf',
+};
+
+/** The script says so when it is itself what failed. */
+const SETUP_STATUS = 125;
+const SETUP_MARK = 'buildos-chroot: ';
+
+/**
+ * Opens a chroot.
+ *
+ * @throws {HopError} when the root is not a directory, or we are not root
+ */
+export async function openChroot(base: Connection, options: ChrootOptions): Promise<Connection> {
+  checkPath(options.into);
+  const hop: Hop = ['chroot', hopArguments(options)];
+  const probe = await base.run(['sh', '-c', 'id -u; [ -d "$1" ] && echo yes || echo no', 'sh', options.into]);
+  const [uid, isDirectory] = lines(probe);
+  if (isDirectory !== 'yes') throw new HopError(hop, `"${options.into}" is not a directory`);
+  if (uid !== '0') {
+    throw new HopError(hop, `it needs root, and this is uid ${uid ?? '?'}`, {
+      hint: 'Put the hop "sudo" before it, or start as root.',
+    });
+  }
+  const binds = [
+    ...(options.binds ?? []).flatMap(({ from, to }) => ['ro', from, to]),
+    ...(options.shares ?? []).flatMap(({ from, to }) => ['rw', from, to]),
+  ];
+  for (const path of binds.filter((word) => word !== 'ro' && word !== 'rw')) checkPath(path);
+  const resolv = options.network === false ? 'no' : 'yes';
+  const count = String(binds.length / 3);
+  const outer = [...UNSHARE, 'sh', '-c', ENTER_SCRIPT, 'chroot', options.into, resolv, count, ...binds];
+  return posixConnection({
+    hop,
+    base,
+    durable: false, // a root under construction is made again after a power cut
+    wrap: (argv, { env, cwd }) => {
+      const variables = Object.entries({ ...ENVIRONMENT, ...env }).map(([name, value]) => assignment(name, value));
+      const inner = withEnvironment(argv, { env: undefined, cwd });
+      return [...outer, 'env', '-i', ...variables, 'chroot', '--', '.', ...inner];
+    },
+    examine: (error) => throwSetupError(hop, error),
+  });
+}
+
+/**
+ * setpriv: an unshare that loses its parent dies too. --kill-child: with unshare dies the script. --fork and --pid: with
+ * the script, PID 1 in there, dies everything else.
+ */
+const UNSHARE: readonly string[] = [
+  'setpriv',
+  '--pdeathsig=KILL',
+  '--',
+  'unshare',
+  '--mount',
+  '--uts',
+  '--ipc',
+  '--pid',
+  '--fork',
+  '--kill-child=KILL',
+  '--propagation=private',
+  '--',
+];
+
+/**
+ * Arguments: ROOT yes|no COUNT (ro|rw FROM TO)×COUNT COMMAND…
+ *
+ * The shell stays: it is PID 1, reaps what the command leaves, and its own end ends those. Few programs are started,
+ * since every command pays for them.
+ */
+const ENTER_SCRIPT = String.raw`
+fail() { echo "${SETUP_MARK}$*" >&2; exit ${SETUP_STATUS}; }
+root=$1 resolv=$2 binds=$3; shift 3
+exec 3<&0 </dev/null
+umask 022
+cd "$root" || fail "cannot enter $root"
+for at in proc sys dev run tmp; do
+  [ -d $at ] && [ ! -L $at ] || fail "/$at of $root is not a directory"
+done
+mount -n -t tmpfs -o mode=0755,nosuid,size=16m dev dev &&
+mount -n -t proc -o nosuid,nodev,noexec proc proc &&
+mount -n -t sysfs -o ro,nosuid,nodev,noexec sys sys &&
+mount -n -t tmpfs -o mode=0755,nosuid,nodev run run &&
+mount -n -t tmpfs -o mode=1777,nosuid,nodev tmp tmp || fail "cannot mount in $root"
+mkdir dev/pts run/buildos-chroot run/buildos-chroot/bin && mkdir -m 1777 dev/shm run/lock || fail "cannot make directories"
+cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty dev/ || fail "cannot make device nodes"
+mount -n -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5,nosuid,noexec devpts dev/pts || fail "cannot mount devpts"
+ln -s pts/ptmx dev/ptmx; ln -s /proc/self/fd dev/fd
+ln -s /proc/self/fd/0 dev/stdin; ln -s /proc/self/fd/1 dev/stdout; ln -s /proc/self/fd/2 dev/stderr
+stub=run/buildos-chroot/bin/invoke-rc.d
+printf '#!/bin/sh\necho "$0 $*: not done, no services here" >&2\n' > $stub && chmod 755 $stub
+ln -s invoke-rc.d run/buildos-chroot/bin/service
+ln -s invoke-rc.d run/buildos-chroot/bin/start-stop-daemon
+ln -s invoke-rc.d run/buildos-chroot/bin/deb-systemd-invoke
+printf 'DPkg::Path "";\nDPkg::Options:: "--force-unsafe-io";\nDpkg::Use-Pty "0";\n' > run/buildos-chroot/apt.conf
+if [ -f usr/sbin/policy-rc.d ] && [ ! -L usr/sbin ] && [ ! -L usr/sbin/policy-rc.d ]; then
+  printf '#!/bin/sh\nexit 101\n' > run/buildos-chroot/policy-rc.d && chmod 755 run/buildos-chroot/policy-rc.d
+  mount -n --bind run/buildos-chroot/policy-rc.d usr/sbin/policy-rc.d || fail "cannot cover policy-rc.d"
+fi
+inside() { # no part of the path may be a link: the kernel would follow it to the outside
+  seen=. IFS=/
+  for part in $1; do
+    [ -n "$part" ] || continue
+    [ "$part" != .. ] || fail "$1 has .. in it"
+    seen=$seen/$part
+    [ ! -L "$seen" ] || fail "$1 leads over a symbolic link in $root"
+  done
+  unset IFS
+  [ -e "$seen" ] || fail "$1 does not exist in $root"
+}
+set -f
+while [ "$binds" -gt 0 ]; do
+  inside "$3"
+  mount -n --bind -- "$2" "./$3" || fail "cannot bind $2"
+  if [ "$1" = ro ]; then mount -n -o remount,bind,ro -- "./$3" || fail "cannot make $3 read-only"; fi
+  shift 3; binds=$((binds - 1))
+done
+set +f
+if [ "$resolv" = yes ] && [ -f /etc/resolv.conf ] && [ ! -L etc ]; then
+  if [ -L etc/resolv.conf ]; then
+    link=$(readlink etc/resolv.conf)
+    case $link in
+      *..*/..*) ;;
+      /run/*) link=.$link ;;
+      ../run/*) link=$(echo "$link" | sed 's,^\.\.,.,') ;;
+      *) link= ;;
+    esac
+    case $link in ./run/*) mkdir -p "$(dirname "$link")" && cat /etc/resolv.conf > "$link" ;; esac
+  elif [ -f etc/resolv.conf ]; then
+    mount -n --bind /etc/resolv.conf etc/resolv.conf && mount -n -o remount,bind,ro etc/resolv.conf ||
+      fail "cannot bind resolv.conf"
+  fi
+fi
+"$@" <&3 3<&-
+exit $?
+`;
+
+function hopArguments(options: ChrootOptions): Record<string, string | boolean> {
+  const list = (binds: readonly Bind[]): string => binds.map(({ from, to }) => `${from}:${to}`).join(',');
+  return {
+    into: options.into,
+    ...(options.network === undefined ? {} : { network: options.network }),
+    ...(options.binds === undefined || options.binds.length === 0 ? {} : { binds: list(options.binds) }),
+    ...(options.shares === undefined || options.shares.length === 0 ? {} : { shares: list(options.shares) }),
+  };
+}
+
+/** The script's own failure, which is no failure of the command. */
+function throwSetupError(hop: Hop, error: CommandError): void {
+  if (error.status !== SETUP_STATUS) return;
+  const said = Buffer.from(error.stderr).toString('utf8').trim().split('\n');
+  const last = said.at(-1) ?? '';
+  if (last.startsWith(SETUP_MARK)) {
+    const before = said.slice(0, -1).join('; ');
+    throw new HopError(hop, `${last.slice(SETUP_MARK.length)}${before === '' ? '' : ` (${before})`}`, {
+      hint: 'A root needs the directories /proc, /sys, /dev, /run and /tmp; mounting needs CAP_SYS_ADMIN.',
+    });
+  }
+}

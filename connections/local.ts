@@ -1,0 +1,188 @@
+/**
+ * The first hop of every chain: this process and the host it runs on.
+ *
+ * A program gets its own process group; a timeout or an abort ends the whole group (SIGTERM, then SIGKILL), and if this
+ * process dies the kernel kills the program.
+ */
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+import { TERM_GRACE_MS, signalGroup, spawnGroup } from './_spawn.ts';
+import {
+  type CommandFailure,
+  type Connection,
+  type RunOptions,
+  type RunResult,
+  CommandError,
+  FileError,
+  checkArgv,
+  checkPath,
+  isOkStatus,
+} from './connection.ts';
+
+/** Most output that a run collects unless the caller allows another amount. */
+const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
+
+/** How long a pipe may stay open without a byte after the program ended: a daemon may have inherited it. */
+const PIPE_GRACE_MS = 500;
+
+/** Opens the connection to this host. It holds nothing; disposing it does nothing. */
+export function openLocal(): Connection {
+  return {
+    chain: [['local']],
+    kind: 'native',
+    run,
+    readFile: readLocalFile,
+    writeFile: writeLocalFile,
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
+async function run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  checkArgv(argv);
+  if (options.signal?.aborted === true) {
+    throw new CommandError({ ...NOTHING_SAID, argv, failure: 'aborted', status: 130, cause: options.signal.reason });
+  }
+  const ended = await runToEnd(argv, options);
+  const { failure, status, signal, stdout, stderr, cause } = ended;
+  const base = { argv, status, stdout, stderr, ...(signal === undefined ? {} : { signal }) };
+  if (failure === 'timeout') throw new CommandError({ ...base, failure, timeoutMs: options.timeoutMs ?? 0 });
+  if (failure !== undefined) throw new CommandError({ ...base, failure, cause });
+  if (signal !== undefined) throw new CommandError({ ...base, failure: 'signal' });
+  if (!isOkStatus(status, options.okStatus)) throw new CommandError({ ...base, failure: 'status' });
+  return { status, stdout, stderr };
+}
+
+const NOTHING_SAID = { stdout: new Uint8Array(), stderr: new Uint8Array() };
+
+/** How a child ended, and whether we ended it. */
+interface Ended extends RunResult {
+  readonly failure?: CommandFailure;
+  readonly signal?: string;
+  readonly cause?: unknown;
+}
+
+function runToEnd(argv: readonly string[], options: RunOptions): Promise<Ended> {
+  return new Promise((resolve) => {
+    const child = spawnGroup(argv, {
+      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      dieWithParent: true,
+      ...(options.env === undefined ? {} : { env: options.env }),
+      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    });
+    const chunks = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
+    const sizes = { stdout: 0, stderr: 0 };
+    const limit = options.maxOutputBytes ?? MAX_OUTPUT_BYTES;
+    let failure: CommandFailure | undefined;
+    let cause: unknown;
+    let exit: { status: number; signal: string | undefined } | undefined;
+    const timers = new Set<NodeJS.Timeout>();
+    let pipeTimer: NodeJS.Timeout | undefined;
+
+    const end = (why: CommandFailure, reason?: unknown): void => {
+      if (failure !== undefined || child.pid === undefined) return;
+      const { pid } = child;
+      failure = why;
+      cause = reason;
+      signalGroup(pid, 'SIGTERM');
+      timers.add(setTimeout(() => signalGroup(pid, 'SIGKILL'), TERM_GRACE_MS));
+    };
+    const onAbort = (): void => end('aborted', options.signal?.reason);
+    const settle = (): void => {
+      for (const timer of timers) clearTimeout(timer);
+      clearTimeout(pipeTimer);
+      options.signal?.removeEventListener('abort', onAbort);
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+      // Stragglers of a group that we ended must not outlive the answer.
+      if (failure !== undefined && child.pid !== undefined) signalGroup(child.pid, 'SIGKILL');
+      resolve({
+        status: exit?.status ?? 127,
+        stdout: Buffer.concat(chunks.stdout),
+        stderr: Buffer.concat(chunks.stderr),
+        ...(failure === undefined ? {} : { failure, cause }),
+        ...(exit?.signal === undefined ? {} : { signal: exit.signal }),
+      });
+    };
+    const awaitPipes = (): void => {
+      if (exit === undefined) return;
+      clearTimeout(pipeTimer);
+      pipeTimer = setTimeout(settle, PIPE_GRACE_MS);
+    };
+    for (const name of ['stdout', 'stderr'] as const) {
+      child[name]?.on('data', (chunk: Buffer) => {
+        sizes[name] += chunk.length;
+        if (sizes[name] > limit) end('output');
+        else chunks[name].push(chunk);
+        options.onOutput?.(chunk, name);
+        awaitPipes();
+      });
+    }
+    child.stdin?.on('error', () => {}); // EPIPE: it ended without reading all; its status tells whether that matters
+    child.on('error', (error) => {
+      if (child.pid !== undefined) return; // a failed kill; not a failed start
+      failure = 'start';
+      cause = startError(error, options.cwd);
+      settle();
+    });
+    child.on('exit', (code, signal) => {
+      exit = { status: code ?? 128, signal: signal ?? undefined };
+      awaitPipes();
+    });
+    child.on('close', settle);
+    if (options.timeoutMs !== undefined) timers.add(setTimeout(() => end('timeout'), options.timeoutMs));
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    if (options.input !== undefined) child.stdin?.end(options.input);
+  });
+}
+
+/** Node says ENOENT of the program also when it is the working directory that is missing. */
+function startError(error: Error, cwd: string | undefined): Error {
+  return cwd === undefined ? error : new Error(`${error.message} (working directory "${cwd}")`, { cause: error });
+}
+
+async function readLocalFile(path: string): Promise<Uint8Array> {
+  checkPath(path);
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw fileError('read', path, error);
+  }
+}
+
+async function writeLocalFile(
+  path: string,
+  content: string | Uint8Array,
+  options: { readonly mode: number },
+): Promise<void> {
+  checkPath(path);
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  let file: FileHandle | undefined;
+  try {
+    file = await open(temporary, 'wx', 0o600);
+    await file.writeFile(content);
+    await file.chmod(options.mode);
+    await file.sync(); // or a power cut after the rename leaves an empty file
+    await file.close();
+    file = undefined;
+    await rename(temporary, path);
+  } catch (error) {
+    await file?.close().catch(() => {});
+    await rm(temporary, { force: true }).catch(() => {});
+    throw fileError('write', path, error);
+  }
+}
+
+function fileError(action: 'read' | 'write', path: string, error: unknown): FileError {
+  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'EIO';
+  const reason = error instanceof Error ? error.message : String(error);
+  return new FileError({
+    action,
+    path,
+    code,
+    reason,
+    cause: error,
+    ...(action === 'write' && code === 'ENOENT' ? { hint: `Does the directory "${dirname(path)}" exist?` } : {}),
+  });
+}
