@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { dnsmasqArgv, parseDhcpLine } from './dnsmasq.ts';
+
+test('dnsmasq serves DHCP only, and sends each firmware its own boot file', () => {
+  const argv = dnsmasqArgv({
+    interface: 'lab0',
+    address: '10.77.0.1',
+    range: ['10.77.0.50', '10.77.0.99'],
+    advertise: 'fd00:77::',
+    hosts: [{ mac: '52:54:00:77:00:01', address: '10.77.0.11', name: 'host-1' }],
+    leaseFile: '/t/leases',
+  });
+  assert.ok(argv.includes('--port=0'));
+  assert.ok(!argv.some((word) => word.startsWith('--enable-tftp')));
+  assert.deepEqual(
+    argv.filter((word) => word.startsWith('--dhcp-boot=')),
+    [
+      '--dhcp-boot=tag:ipxe,boot.ipxe,,10.77.0.1',
+      '--dhcp-boot=tag:!ipxe,tag:uefi,snponly.efi,,10.77.0.1',
+      '--dhcp-boot=tag:!ipxe,tag:!uefi,undionly.kpxe,,10.77.0.1',
+    ],
+  );
+  assert.ok(argv.includes('--dhcp-host=52:54:00:77:00:01,10.77.0.11,host-1'));
+});
+
+test('parseDhcpLine() reads the four messages of a lease', () => {
+  assert.deepEqual(parseDhcpLine('dnsmasq-dhcp: DHCPDISCOVER(lab0) 52:54:00:77:00:01'), {
+    message: 'DISCOVER',
+    interface: 'lab0',
+    mac: '52:54:00:77:00:01',
+  });
+  assert.deepEqual(parseDhcpLine('dnsmasq-dhcp[12]: DHCPACK(lab0) 10.77.0.11 52:54:00:77:00:01 host-1'), {
+    message: 'ACK',
+    interface: 'lab0',
+    address: '10.77.0.11',
+    mac: '52:54:00:77:00:01',
+  });
+  assert.equal(parseDhcpLine('dnsmasq: started, version 2.90 DNS disabled'), undefined);
+});
