@@ -124,25 +124,35 @@ cd "$root" || fail "cannot enter $root"
 for at in proc sys dev run tmp; do
   [ -d $at ] && [ ! -L $at ] || fail "/$at of $root is not a directory"
 done
-mount -n -t tmpfs -o mode=0755,nosuid,size=16m dev dev &&
-mount -n -t proc -o nosuid,nodev,noexec proc proc &&
-mount -n -t sysfs -o ro,nosuid,nodev,noexec sys sys &&
-mount -n -t tmpfs -o mode=0755,nosuid,nodev run run &&
-mount -n -t tmpfs -o mode=1777,nosuid,nodev tmp tmp || fail "cannot mount in $root"
-mkdir dev/pts run/buildos-chroot run/buildos-chroot/bin && mkdir -m 1777 dev/shm run/lock || fail "cannot make directories"
-cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty dev/ || fail "cannot make device nodes"
-mount -n -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5,nosuid,noexec devpts dev/pts || fail "cannot mount devpts"
-ln -s pts/ptmx dev/ptmx; ln -s /proc/self/fd dev/fd
-ln -s /proc/self/fd/0 dev/stdin; ln -s /proc/self/fd/1 dev/stdout; ln -s /proc/self/fd/2 dev/stderr
-stub=run/buildos-chroot/bin/invoke-rc.d
-printf '#!/bin/sh\necho "$0 $*: not done, no services here" >&2\n' > $stub && chmod 755 $stub
-ln -s invoke-rc.d run/buildos-chroot/bin/service
-ln -s invoke-rc.d run/buildos-chroot/bin/start-stop-daemon
-ln -s invoke-rc.d run/buildos-chroot/bin/deb-systemd-invoke
-printf 'DPkg::Path "";\nDPkg::Options:: "--force-unsafe-io";\nDpkg::Use-Pty "0";\n' > run/buildos-chroot/apt.conf
+mount -n -t tmpfs -o mode=0755,nosuid,nodev run run || fail "cannot mount in $root"
+own=run/buildos-chroot
+mkdir run/lock $own $own/bin || fail "cannot make directories"
+{
+  echo 'dev /dev tmpfs mode=0755,nosuid,size=16m'
+  echo 'pts /dev/pts devpts X-mount.mkdir,newinstance,ptmxmode=0666,mode=0620,gid=5,nosuid,noexec'
+  echo 'shm /dev/shm tmpfs X-mount.mkdir,mode=1777,nosuid,nodev'
+  echo 'proc /proc proc nosuid,nodev,noexec'
+  echo 'sys /sys sysfs ro,nosuid,nodev,noexec'
+  echo 'tmp /tmp tmpfs mode=1777,nosuid,nodev'
+  if [ "$resolv" = yes ] && [ -f /etc/resolv.conf ] && [ ! -L etc ] && [ ! -L etc/resolv.conf ] && [ -f etc/resolv.conf ]
+  then echo '/etc/resolv.conf /etc/resolv.conf none bind,ro'; fi
+} > $own/fstab
+mount -n -a -T $own/fstab --target-prefix "$PWD" || fail "cannot mount in $root"
+links='/dev/fd /dev/stdin /dev/stdout /dev/stderr'
+for link in $links; do [ -L $link ] || links=; done
+cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty $links dev/ || fail "cannot make device nodes"
+if [ -z "$links" ]; then
+  ln -s /proc/self/fd dev/fd; ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout; ln -s fd/2 dev/stderr
+fi
+ln -s pts/ptmx dev/ptmx
+printf 'DPkg::Path "";\nDPkg::Options:: "--force-unsafe-io";\nDpkg::Use-Pty "0";\n' > $own/apt.conf
+printf '#!/bin/sh\nexit 101\n' > $own/policy-rc.d
+for name in invoke-rc.d service start-stop-daemon deb-systemd-invoke; do
+  printf '#!/bin/sh\necho "%s $*: not done, no services here" >&2\n' $name > $own/bin/$name
+done
+chmod 755 $own/policy-rc.d $own/bin/*
 if [ -f usr/sbin/policy-rc.d ] && [ ! -L usr/sbin ] && [ ! -L usr/sbin/policy-rc.d ]; then
-  printf '#!/bin/sh\nexit 101\n' > run/buildos-chroot/policy-rc.d && chmod 755 run/buildos-chroot/policy-rc.d
-  mount -n --bind run/buildos-chroot/policy-rc.d usr/sbin/policy-rc.d || fail "cannot cover policy-rc.d"
+  mount -n --bind $own/policy-rc.d usr/sbin/policy-rc.d || fail "cannot cover policy-rc.d"
 fi
 inside() { # no part of the path may be a link: the kernel would follow it to the outside
   seen=. IFS=/
@@ -158,25 +168,19 @@ inside() { # no part of the path may be a link: the kernel would follow it to th
 set -f
 while [ "$binds" -gt 0 ]; do
   inside "$3"
-  mount -n --bind -- "$2" "./$3" || fail "cannot bind $2"
-  if [ "$1" = ro ]; then mount -n -o remount,bind,ro -- "./$3" || fail "cannot make $3 read-only"; fi
+  mount -n --bind -o "$1" -- "$2" "./$3" || fail "cannot bind $2"
   shift 3; binds=$((binds - 1))
 done
 set +f
-if [ "$resolv" = yes ] && [ -f /etc/resolv.conf ] && [ ! -L etc ]; then
-  if [ -L etc/resolv.conf ]; then
-    link=$(readlink etc/resolv.conf)
-    case $link in
-      *..*/..*) ;;
-      /run/*) link=.$link ;;
-      ../run/*) link=$(echo "$link" | sed 's,^\.\.,.,') ;;
-      *) link= ;;
-    esac
-    case $link in ./run/*) mkdir -p "$(dirname "$link")" && cat /etc/resolv.conf > "$link" ;; esac
-  elif [ -f etc/resolv.conf ]; then
-    mount -n --bind /etc/resolv.conf etc/resolv.conf && mount -n -o remount,bind,ro etc/resolv.conf ||
-      fail "cannot bind resolv.conf"
-  fi
+if [ "$resolv" = yes ] && [ -f /etc/resolv.conf ] && [ ! -L etc ] && [ -L etc/resolv.conf ]; then
+  link=$(readlink etc/resolv.conf)
+  case $link in
+    *..*/..*) link= ;;
+    /run/*) link=.$link ;;
+    ../run/*) link=$(echo "$link" | sed 's,^\.\.,.,') ;;
+    *) link= ;;
+  esac
+  if [ -n "$link" ]; then mkdir -p "$(dirname "$link")" && cat /etc/resolv.conf > "$link"; fi
 fi
 "$@" <&3 3<&-
 exit $?
