@@ -1,0 +1,118 @@
+/**
+ * What boot loaders read: iPXE, PXELINUX and GRUB configurations for one version of an image. Pure: text in, text out.
+ *
+ * Each names the files of **one** version directory, never the `current` link: a host that is half way through its
+ * download when a new version is published still gets kernel and initrd of one kind.
+ *
+ * Sources: ipxe.org/cmd, ipxe.org/cfg; syslinux `doc/pxelinux.txt`, `doc/syslinux.cfg`; GRUB manual, "Network".
+ */
+
+/** What the configurations say. */
+export interface BootConfig {
+  readonly buildId: string;
+  /** Where the published folder is reached over HTTP, without a slash at the end; absent: TFTP, beside the script. */
+  readonly url?: string;
+  /** The version's folder below the published one, such as `versions/1f0c…`. */
+  readonly folder: string;
+  /** Kernel arguments in order: `panic=30`, `buildos.toolchain_url=http://…`. */
+  readonly args: readonly string[];
+  /** More arguments for single hosts, by MAC address, lower case with colons. */
+  readonly hosts: Readonly<Record<string, readonly string[]>>;
+}
+
+/** A file of the published folder, by its path in it. */
+export interface ConfigFile {
+  readonly path: string;
+  readonly content: string;
+}
+
+/** A kernel argument as the kernel reads it: a value with blanks is quoted. */
+export function formatKernelArgument(name: string, value: string): string {
+  if (value.includes('"')) {
+    throw new RangeError(`Cannot put ${name} on the kernel command line: its value holds a double quote: ${value}`);
+  }
+  return /\s/.test(value) ? `${name}="${value}"` : `${name}=${value}`;
+}
+
+/** All the files that boot loaders look for, in no order that matters. */
+export function formatBootConfigs(config: BootConfig): readonly ConfigFile[] {
+  const hosts = Object.entries(config.hosts);
+  return [
+    { path: 'boot.ipxe', content: formatIpxe(config) },
+    ...hosts.map(([mac, args]) => ({
+      path: `hosts/${hyphenated(mac)}.ipxe`,
+      content: `#!ipxe\nset host-args ${args.join(' ')}\n`,
+    })),
+    { path: 'pxelinux.cfg/default', content: formatPxelinux(config, config.args) },
+    ...hosts.map(([mac, args]) => ({
+      // 01: the ARP type of Ethernet, as PXELINUX asks for it.
+      path: `pxelinux.cfg/01-${hyphenated(mac)}`,
+      content: formatPxelinux(config, [...config.args, ...args]),
+    })),
+    { path: 'grub.cfg', content: formatGrub(config) },
+  ];
+}
+
+function formatIpxe(config: BootConfig): string {
+  const base = config.url === undefined ? config.folder : `${config.url}/${config.folder}`;
+  const perHost = Object.keys(config.hosts).length > 0;
+  return [
+    '#!ipxe',
+    `# Build OS ${config.buildId}`,
+    // A second try after a while is better than a prompt that nobody sees.
+    ...(perHost ? [`chain --autofree hosts/\${net0/mac:hexhyp}.ipxe ||`] : []),
+    `kernel ${base}/buildos-image initrd=buildos-initrd ${config.args.join(' ')}${perHost ? ' ${host-args}' : ''} || goto failed`,
+    `initrd --name buildos-initrd ${base}/buildos-initrd || goto failed`,
+    'boot || goto failed',
+    ':failed',
+    'echo Build OS could not be loaded; trying again in 30 seconds',
+    'sleep 30',
+    'reboot',
+    '',
+  ].join('\n');
+}
+
+function formatPxelinux(config: BootConfig, args: readonly string[]): string {
+  // Plain PXELINUX reads over TFTP, lpxelinux.0 over HTTP too; a relative path works for both.
+  return [
+    `# Build OS ${config.buildId}`,
+    'DEFAULT buildos',
+    'PROMPT 0',
+    'LABEL buildos',
+    `  KERNEL ${config.folder}/buildos-image`,
+    `  INITRD ${config.folder}/buildos-initrd`,
+    `  APPEND ${args.join(' ')}`,
+    '',
+  ].join('\n');
+}
+
+function formatGrub(config: BootConfig): string {
+  const prefix = config.url === undefined ? '' : grubHttp(config.url);
+  const cases = Object.entries(config.hosts).flatMap(([mac, args]) => [
+    `if [ "$net_default_mac" = "${mac}" ]; then`,
+    `  set host_args='${args.join(' ')}'`,
+    'fi',
+  ]);
+  return [
+    `# Build OS ${config.buildId}`,
+    'set timeout=0',
+    "set host_args=''",
+    ...cases,
+    `menuentry 'Build OS' {`,
+    `  linux ${prefix}/${config.folder}/buildos-image ${config.args.join(' ')} $host_args`,
+    `  initrd ${prefix}/${config.folder}/buildos-initrd`,
+    '}',
+    '',
+  ].join('\n');
+}
+
+/** `http://192.0.2.1:8080/x` → `(http,192.0.2.1:8080)/x`. */
+function grubHttp(url: string): string {
+  const { host, pathname } = new URL(url);
+  return `(http,${host})${pathname === '/' ? '' : pathname.replace(/\/$/, '')}`;
+}
+
+/** `52:54:00:12:34:56` → `52-54-00-12-34-56`, as iPXE's `:hexhyp` and PXELINUX write it. */
+function hyphenated(mac: string): string {
+  return mac.toLowerCase().replaceAll(':', '-');
+}

@@ -1,0 +1,63 @@
+/**
+ * The Node that goes into images: the very binary that runs this, stripped, kept by digest.
+ *
+ * Stripping takes 146 MB to 116 MB and nothing that runs.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import type { Connection } from '../connections/connection.ts';
+
+/** Libraries that the official x64 build of Node needs (`readelf -d`), and that a Debian root with libatomic1 has. */
+export const NODE_LIBRARIES = [
+  'libatomic.so.1',
+  'libc.so.6',
+  'libdl.so.2',
+  'libgcc_s.so.1',
+  'libm.so.6',
+  'libpthread.so.0',
+  'libstdc++.so.6',
+] as const;
+
+/** The program interpreter in the binary (System V ABI, AMD64 supplement), without the leading slash. */
+export const NODE_LOADER = 'lib64/ld-linux-x86-64.so.2';
+
+/** A Node binary for an image. */
+export interface NodeBinary {
+  readonly file: string;
+  /** SHA-256 of the binary as released, before it was stripped. */
+  readonly sha256: string;
+  /** Such as `26.10.0`. */
+  readonly version: string;
+}
+
+/**
+ * Strips the running Node into the cache, or finds it there.
+ *
+ * @throws {CommandError} when strip(1) is missing (package binutils) or fails
+ */
+export async function findOrStripNode(on: Connection, options: { readonly cache: string }): Promise<NodeBinary> {
+  const sha256 = await sha256Of(process.execPath);
+  const folder = join(options.cache, 'node');
+  const file = join(folder, sha256);
+  const found: NodeBinary = { file, sha256, version: process.versions.node };
+  if ((await readFile(file).catch(() => undefined)) !== undefined) return found;
+  await mkdir(folder, { recursive: true });
+  const temporary = `${file}.part-${process.pid}`;
+  try {
+    await copyFile(process.execPath, temporary);
+    await on.run(['strip', '--strip-unneeded', temporary], { timeoutMs: 120_000 });
+    await rename(temporary, file);
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  return found;
+}
+
+async function sha256Of(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file), hash);
+  return hash.digest('hex');
+}
