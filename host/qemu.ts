@@ -113,7 +113,8 @@ function accelerate(guest: QemuGuest): string[] {
 function firmwareArgs(guest: QemuGuest): string[] {
   switch (guest.firmware) {
     case 'bios':
-      return ['-machine', 'pc'];
+      // Without graphics SeaBIOS and iPXE speak on the serial console, which is where a failed boot must show.
+      return ['-machine', 'pc,graphics=off'];
     case 'uefi': {
       if (guest.ovmf === undefined) throw new TypeError('Cannot describe a UEFI guest without the files of OVMF');
       return [

@@ -177,6 +177,8 @@ export class Guest implements AsyncDisposable {
     this.#console.on('data', (chunk: Buffer) => {
       const atMs = Date.now();
       for (const line of lines.push(chunk)) this.#add({ source: 'console', atMs, line });
+      // iPXE waits 2 s for Ctrl-B at each start; any other key ends that.
+      if (lines.unfinished.includes(IPXE_PROMPT) && chunk.includes('...')) this.type(' ');
     });
     this.#console.on('error', () => {});
     this.#qmp = await this.#retry(() => connectQmp(this.sockets.qmp, (event) => this.#onQmp(event)));
@@ -231,6 +233,8 @@ export class Guest implements AsyncDisposable {
     }
   }
 }
+
+const IPXE_PROMPT = 'Press Ctrl-B for the iPXE command line...';
 
 /** Which of QMP's events are ours. A guest's reboot is a RESET with reason guest-reset. */
 const QMP_EVENTS: Readonly<Record<string, 'reset' | 'shutdown' | 'panic'>> = {

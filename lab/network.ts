@@ -64,7 +64,9 @@ export function planNetwork(ports: readonly LabPort[]): string {
     'link set lo up',
     // No spanning tree: a port forwards at once. No multicast snooping: nobody sends the queries that it needs.
     `link add ${LAB_BRIDGE} type bridge stp_state 0 mcast_snooping 0`,
-    'link add lab-up type dummy',
+    // A cable plugged in at both ends: the bridge has a carrier, and so its addresses work, before any guest is there.
+    'link add lab-up type veth peer name lab-down',
+    'link set lab-down up',
     `link set lab-up master ${LAB_BRIDGE} up`,
     `address add ${LAB_ADDRESS}/24 dev ${LAB_BRIDGE}`,
     `address add ${LAB_PREFIX6}1/64 dev ${LAB_BRIDGE} nodad`,
