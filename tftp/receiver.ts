@@ -1,0 +1,320 @@
+/**
+ * The side that gets DATA: a server's write, a client's read (RFC 1350, 2347, 2348, 2349, 7440). Pure.
+ *
+ *           start               first answer          last block            committed          quiet
+ *   ───────────────────▶  open ─────────────▶  data ────────────▶  commit ───────────▶  dally ──────▶  done
+ *    request, OACK, ACK 0                      │  ▲                          last ACK    │  ▲
+ *                                              └──┘ window complete: ACK                 └──┘ last DATA again: ACK again
+ *
+ *   blocks   1 … acked │ acked+1 … blocks │ gap │ early …
+ *            ACKed       delivered                kept, at most a window of them
+ *
+ * - One ACK per window; on a gap the last in-order block is ACKed, so that the sender starts again behind it
+ *   (RFC 7440 §4). A gap is reported when three later blocks are there, or 2 ms after the first: packets that
+ *   merely changed places are no loss.
+ * - Blocks behind a gap are kept, so a repeated window fills the gap and the rest of it is not written twice.
+ * - The last ACK says "complete and in place", so it waits for `committed`.
+ */
+import {
+  type Effect,
+  type Opening,
+  type Step,
+  type TransferInput,
+  type TransferState,
+  blocksAfter,
+  fail,
+  failSilently,
+  failTimeout,
+  stay,
+} from './exchange.ts';
+import { type Options, DEFAULT_BLKSIZE, DEFAULT_WINDOWSIZE, checkOack } from './options.ts';
+import { type DataPacket, type Packet, ERROR_CODE } from './packet.ts';
+import { TRIES_MAX, addSample, startTiming, waitMs } from './timing.ts';
+
+/** So many blocks behind a gap prove a loss. */
+const GAP_BLOCKS = 3;
+/** Fewer than that: blocks that changed places get so long to put themselves right. */
+const REORDER_MS = 2;
+/** In lock-step the sender's timer is the one that counts; ours only helps when it is very slow. */
+const LOCK_STEP_WAIT_MS = 1000;
+/** With a window a lost tail is ours to report; the sender's own timer should come first. */
+const WINDOW_WAIT_MIN_MS = 100;
+
+/** A state of the receiver. */
+export interface ReceiverState extends TransferState {
+  /** last block that was ACKed */
+  readonly acked: number;
+  /** blocks behind a gap, by absolute number; fewer than windowsize */
+  readonly early: ReadonlyMap<number, Uint8Array>;
+  /** the gap after this block was reported; -1: none was */
+  readonly gapReported: number;
+  /** a gap was seen and is reported when the deadline comes */
+  readonly gapPending: boolean;
+  /** most bytes that are taken */
+  readonly bytesMax: number;
+  /** whether fewer bytes than the granted `tsize` are a failure */
+  readonly checkSize: boolean;
+  /** how long the last ACK is repeated on demand */
+  readonly dallyMs: number;
+  /** when the last ACK or opening was sent */
+  readonly sentAtMs: number;
+  /** it was not a repeat, so what follows gives an RTT sample */
+  readonly clean: boolean;
+}
+
+/**
+ * A receiver before `start`.
+ *
+ * @param options.opening - a client opens with its request, a server with an OACK or ACK 0
+ * @param options.granted - options in force, for a server; a client learns them
+ * @param options.bytesMax - more bytes end the transfer with ERROR 3
+ * @param options.checkSize - whether fewer bytes than `tsize` are a failure; not for netascii, whose sizes differ
+ */
+export function createReceiver(options: {
+  readonly opening: Opening;
+  readonly granted: Options;
+  readonly bytesMax: number;
+  readonly checkSize: boolean;
+  readonly dallyMs: number;
+  readonly patienceMs?: number;
+}): ReceiverState {
+  const state: ReceiverState = {
+    phase: 'open',
+    opening: options.opening,
+    granted: {},
+    blksize: DEFAULT_BLKSIZE,
+    windowsize: DEFAULT_WINDOWSIZE,
+    timing: startTiming(undefined, options.patienceMs),
+    deadlineMs: Infinity,
+    progressAtMs: 0,
+    tries: 0,
+    repeats: 0,
+    blocks: 0,
+    bytes: 0,
+    failure: undefined,
+    acked: 0,
+    early: new Map(),
+    gapReported: -1,
+    gapPending: false,
+    bytesMax: options.bytesMax,
+    checkSize: options.checkSize,
+    dallyMs: options.dallyMs,
+    sentAtMs: 0,
+    clean: true,
+  };
+  return withOptions(state, options.granted);
+}
+
+/** The receiver's next state, what it sends and what it delivers. */
+export function stepReceiver(state: ReceiverState, input: TransferInput): Step<ReceiverState> {
+  if (state.phase === 'done' || state.phase === 'failed') return stay(state);
+  switch (input.kind) {
+    case 'start':
+      return sendOpening({ ...state, progressAtMs: input.nowMs }, input.nowMs);
+    case 'packet':
+      return onPacket(state, input.packet, input.nowMs);
+    case 'tick':
+      return onTick(state, input.nowMs);
+    case 'committed':
+      return state.phase === 'commit'
+        ? sendAck({ ...state, phase: 'dally' }, input.nowMs, input.nowMs + state.dallyMs)
+        : stay(state);
+    case 'stop':
+    default:
+      // In `dally` the file is in place and the peer knows: there is nothing left to fail.
+      return state.phase === 'dally'
+        ? stay({ ...state, phase: 'done', deadlineMs: Infinity })
+        : fail(state, input.code, input.message);
+  }
+}
+
+function onPacket(state: ReceiverState, packet: Packet, nowMs: number): Step<ReceiverState> {
+  switch (packet.kind) {
+    case 'error':
+      return state.phase === 'dally'
+        ? stay({ ...state, phase: 'done', deadlineMs: Infinity })
+        : failSilently(state, { code: packet.code, message: packet.message, from: 'peer' });
+    case 'data':
+      return onData(state, packet, nowMs);
+    case 'oack':
+      return onOack(state, packet.options, nowMs);
+    // Not from a right peer; the deadline bounds how long a wrong one is listened to.
+    case 'ack':
+    case 'request':
+    case 'malformed':
+    default:
+      return stay(state);
+  }
+}
+
+function onOack(state: ReceiverState, options: Parameters<typeof checkOack>[0], nowMs: number): Step<ReceiverState> {
+  if (state.opening.kind !== 'request') return stay(state);
+  // ACK 0 was lost: the server repeats its OACK (RFC 2347).
+  if (state.phase === 'data' && state.blocks === 0 && state.early.size === 0) return repeatAck(state, nowMs);
+  if (state.phase !== 'open') return stay(state);
+  const granted = checkOack(options, state.opening.asked);
+  if ('refused' in granted) return fail(state, ERROR_CODE.optionsRefused, granted.refused);
+  if (granted.tsize !== undefined && granted.tsize > state.bytesMax) {
+    return fail(state, ERROR_CODE.diskFull, `${granted.tsize} bytes are more than the ${state.bytesMax} allowed here`);
+  }
+  return sendAck(answered(withOptions(state, granted), nowMs), nowMs);
+}
+
+function onData(state: ReceiverState, packet: DataPacket, nowMs: number): Step<ReceiverState> {
+  if (state.phase === 'commit') return stay(state);
+  const ahead = blocksAfter(state.blocks, packet.block);
+  if (ahead === 0 && state.blocks > 0 && state.acked === state.blocks) return repeatAck(state, nowMs);
+  if (state.phase === 'dally') return stay(state);
+  if (ahead === 0 || ahead > state.acked + state.windowsize - state.blocks) return stay(state);
+  if (packet.data.length > state.blksize) {
+    const message = `DATA with ${packet.data.length} bytes, more than the ${state.blksize} of blksize`;
+    return fail(state, ERROR_CODE.illegalOperation, message);
+  }
+  if (ahead > 1)
+    return state.phase === 'open' ? stay(state) : keepEarly(state, state.blocks + ahead, packet.data, nowMs);
+  return deliver(state.phase === 'open' ? answered(state, nowMs) : state, packet.data, nowMs);
+}
+
+/** The next block in order, and those kept behind it. */
+function deliver(state: ReceiverState, data: Uint8Array, nowMs: number): Step<ReceiverState> {
+  const effects: Effect[] = [];
+  let blocks = state.blocks;
+  let bytes = state.bytes;
+  let early = state.early;
+  let next: Uint8Array | undefined = data;
+  let ended = false;
+  while (next !== undefined && !ended) {
+    if (bytes + next.length > state.bytesMax) {
+      return fail(state, ERROR_CODE.diskFull, `more than the ${state.bytesMax} bytes allowed here`);
+    }
+    blocks += 1;
+    bytes += next.length;
+    if (next.length > 0) effects.push({ kind: 'deliver', data: next });
+    ended = next.length < state.blksize;
+    next = early.get(blocks + 1);
+  }
+  if (early.size > 0) early = new Map([...early].filter(([block]) => block > blocks));
+  const isFirstOfWindow = state.blocks === state.acked && state.clean;
+  const moved: ReceiverState = {
+    ...state,
+    phase: 'data',
+    blocks,
+    bytes,
+    early,
+    tries: 0,
+    progressAtMs: nowMs,
+    gapPending: state.gapPending && early.size > 0,
+    timing: isFirstOfWindow ? addSample(state.timing, nowMs - state.sentAtMs) : state.timing,
+  };
+  if (ended) return finish(moved, effects);
+  if (blocks - state.acked < state.windowsize) {
+    return {
+      state: { ...moved, deadlineMs: moved.gapPending ? state.deadlineMs : answerDeadline(moved, nowMs) },
+      effects,
+    };
+  }
+  const acked = sendAck(moved, nowMs);
+  return { state: acked.state, effects: [...effects, ...acked.effects] };
+}
+
+function finish(state: ReceiverState, effects: readonly Effect[]): Step<ReceiverState> {
+  if (state.checkSize && state.bytes < (state.granted.tsize ?? 0)) {
+    return fail(state, ERROR_CODE.notDefined, `only ${state.bytes} of the ${state.granted.tsize} bytes announced`);
+  }
+  return {
+    state: { ...state, phase: 'commit', deadlineMs: Infinity, early: new Map(), gapPending: false },
+    effects: [...effects, { kind: 'commit' }],
+  };
+}
+
+/** A block behind a gap. */
+function keepEarly(state: ReceiverState, block: number, data: Uint8Array, nowMs: number): Step<ReceiverState> {
+  const early = state.early.has(block) ? state.early : new Map(state.early).set(block, data);
+  const next: ReceiverState = { ...state, early };
+  const endsWindow = block === state.acked + state.windowsize || data.length < state.blksize;
+  if (state.gapReported === state.blocks) {
+    // The repeated window lost its first block again: only its end tells.
+    return endsWindow && !state.gapPending ? stay(awaitReorder(next, nowMs)) : stay(next);
+  }
+  return early.size >= GAP_BLOCKS ? reportGap(next, nowMs) : stay(state.gapPending ? next : awaitReorder(next, nowMs));
+}
+
+function awaitReorder(state: ReceiverState, nowMs: number): ReceiverState {
+  return { ...state, gapPending: true, deadlineMs: nowMs + REORDER_MS };
+}
+
+function reportGap(state: ReceiverState, nowMs: number): Step<ReceiverState> {
+  const step = sendAck({ ...state, gapReported: state.blocks, gapPending: false }, nowMs);
+  // The window behind the gap is sent again, so its first block says nothing about the round trip.
+  return { ...step, state: { ...step.state, clean: false } };
+}
+
+function onTick(state: ReceiverState, nowMs: number): Step<ReceiverState> {
+  if (nowMs < state.deadlineMs) return stay(state);
+  if (state.phase === 'dally') return stay({ ...state, phase: 'done', deadlineMs: Infinity });
+  if (state.gapPending) return reportGap(state, nowMs);
+  if (state.tries >= TRIES_MAX - 1 || nowMs - state.progressAtMs >= state.timing.patienceMs) {
+    return failTimeout(state, state.phase === 'open' ? 'no answer' : `no DATA of block ${state.blocks + 1}`, nowMs);
+  }
+  const next: ReceiverState = { ...state, tries: state.tries + 1 };
+  return state.phase === 'open' ? sendOpening(next, nowMs) : repeatAck(next, nowMs);
+}
+
+function sendOpening(state: ReceiverState, nowMs: number): Step<ReceiverState> {
+  const again = state.tries > 0;
+  const effect: Effect =
+    state.opening.kind === 'request'
+      ? { kind: 'send-request' }
+      : state.opening.kind === 'oack'
+        ? { kind: 'send-oack', options: state.opening.options }
+        : { kind: 'send-ack', block: 0 };
+  return {
+    state: {
+      ...state,
+      sentAtMs: nowMs,
+      clean: !again,
+      repeats: state.repeats + (again ? 1 : 0),
+      deadlineMs: nowMs + waitMs(state.timing, state.tries),
+    },
+    effects: [effect],
+  };
+}
+
+function answered(state: ReceiverState, nowMs: number): ReceiverState {
+  return { ...state, phase: 'data', tries: 0, progressAtMs: nowMs };
+}
+
+/** ACKs the last in-order block. */
+function sendAck(state: ReceiverState, nowMs: number, deadlineMs?: number): Step<ReceiverState> {
+  return {
+    state: {
+      ...state,
+      acked: state.blocks,
+      sentAtMs: nowMs,
+      clean: true,
+      deadlineMs: deadlineMs ?? answerDeadline(state, nowMs),
+    },
+    effects: [{ kind: 'send-ack', block: state.blocks & 0xffff }],
+  };
+}
+
+/** The same ACK once more; in `dally` the end of the wait stays where it is. */
+function repeatAck(state: ReceiverState, nowMs: number): Step<ReceiverState> {
+  const step = sendAck(state, nowMs, state.phase === 'dally' ? state.deadlineMs : undefined);
+  return { ...step, state: { ...step.state, clean: false, repeats: state.repeats + 1 } };
+}
+
+function answerDeadline(state: ReceiverState, nowMs: number): number {
+  const minMs = state.windowsize === 1 ? LOCK_STEP_WAIT_MS : WINDOW_WAIT_MIN_MS;
+  return nowMs + Math.max(minMs * 2 ** state.tries, 2 * waitMs(state.timing, state.tries));
+}
+
+function withOptions(state: ReceiverState, granted: Options): ReceiverState {
+  return {
+    ...state,
+    granted,
+    blksize: granted.blksize ?? DEFAULT_BLKSIZE,
+    windowsize: granted.windowsize ?? DEFAULT_WINDOWSIZE,
+    timing: granted.timeout === undefined ? state.timing : startTiming(granted.timeout, state.timing.patienceMs),
+  };
+}
