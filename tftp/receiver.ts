@@ -29,7 +29,7 @@ import {
 } from './exchange.ts';
 import { type Options, DEFAULT_BLKSIZE, DEFAULT_WINDOWSIZE, checkOack } from './options.ts';
 import { type DataPacket, type Packet, ERROR_CODE } from './packet.ts';
-import { TRIES_MAX, addSample, startTiming, waitMs } from './timing.ts';
+import { PATIENCE_MS, TRIES_MAX, addSample, nextDeadline, startTiming, waitMs } from './timing.ts';
 
 /** So many blocks behind a gap prove a loss. */
 const GAP_BLOCKS = 3;
@@ -84,7 +84,7 @@ export function createReceiver(options: {
     granted: {},
     blksize: DEFAULT_BLKSIZE,
     windowsize: DEFAULT_WINDOWSIZE,
-    timing: startTiming(undefined, options.patienceMs),
+    timing: startTiming(undefined, options.patienceMs ?? PATIENCE_MS),
     deadlineMs: Infinity,
     progressAtMs: 0,
     tries: 0,
@@ -274,7 +274,7 @@ function sendOpening(state: ReceiverState, nowMs: number): Step<ReceiverState> {
       sentAtMs: nowMs,
       clean: !again,
       repeats: state.repeats + (again ? 1 : 0),
-      deadlineMs: nowMs + waitMs(state.timing, state.tries),
+      deadlineMs: nextDeadline(state, nowMs, waitMs(state.timing, state.tries)),
     },
     effects: [effect],
   };
@@ -306,7 +306,7 @@ function repeatAck(state: ReceiverState, nowMs: number): Step<ReceiverState> {
 
 function answerDeadline(state: ReceiverState, nowMs: number): number {
   const minMs = state.windowsize === 1 ? LOCK_STEP_WAIT_MS : WINDOW_WAIT_MIN_MS;
-  return nowMs + Math.max(minMs * 2 ** state.tries, 2 * waitMs(state.timing, state.tries));
+  return nextDeadline(state, nowMs, Math.max(minMs * 2 ** state.tries, 2 * waitMs(state.timing, state.tries)));
 }
 
 function withOptions(state: ReceiverState, granted: Options): ReceiverState {

@@ -28,7 +28,7 @@ import {
 } from './exchange.ts';
 import { type Options, DEFAULT_BLKSIZE, DEFAULT_WINDOWSIZE, checkOack } from './options.ts';
 import { type OptionPair, type Packet, ERROR_CODE } from './packet.ts';
-import { TRIES_MAX, addSample, startTiming, waitMs } from './timing.ts';
+import { PATIENCE_MS, TRIES_MAX, addSample, nextDeadline, startTiming, waitMs } from './timing.ts';
 
 /** An address that has not answered yet gets one packet and two repeats: it may be forged. */
 const UNPROVEN_REPEATS_MAX = 2;
@@ -74,7 +74,7 @@ export function createSender(options: {
     granted: {},
     blksize: DEFAULT_BLKSIZE,
     windowsize: DEFAULT_WINDOWSIZE,
-    timing: startTiming(undefined, options.patienceMs),
+    timing: startTiming(undefined, options.patienceMs ?? PATIENCE_MS),
     deadlineMs: Infinity,
     progressAtMs: 0,
     tries: 0,
@@ -201,7 +201,7 @@ function sendOpening(state: SenderState, nowMs: number): Step<SenderState> {
       sentAtMs: nowMs,
       clean: !again,
       repeats: state.repeats + (again ? 1 : 0),
-      deadlineMs: nowMs + waitMs(state.timing, state.tries),
+      deadlineMs: nextDeadline(state, nowMs, waitMs(state.timing, state.tries)),
     },
     effects: [effect],
   };
@@ -220,7 +220,7 @@ function sendWindow(state: SenderState, nowMs: number): Step<SenderState> {
       sentAtMs: nowMs,
       clean: repeated === 0,
       repeats: state.repeats + repeated,
-      deadlineMs: nowMs + waitMs(state.timing, state.tries),
+      deadlineMs: nextDeadline(state, nowMs, waitMs(state.timing, state.tries)),
     },
     effects: [{ kind: 'send-data', first, count: sent - state.blocks, blksize: state.blksize }],
   };

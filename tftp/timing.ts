@@ -33,11 +33,17 @@ export interface Timing {
  * The state before the first sample.
  *
  * @param timeoutSeconds - the granted `timeout`; it takes the place of the start value (RFC 2349)
+ * @param patienceMs - how long a transfer may stand still
  */
-export function startTiming(timeoutSeconds?: number, patienceMs: number = PATIENCE_MS): Timing {
-  const rtoMs = timeoutSeconds === undefined ? RTO_START_MS : timeoutSeconds * 1000;
+export function startTiming(timeoutSeconds: number | undefined, patienceMs: number): Timing {
+  const base = { srttMs: undefined, rttvarMs: 0, rttMinMs: RTO_MIN_MS };
+  if (timeoutSeconds === undefined) {
+    // Little patience is for several tries, too.
+    return { ...base, rtoMs: Math.min(RTO_START_MS, patienceMs / 4), patienceMs };
+  }
   // A peer that asked for 60 s means to be given more than half a try.
-  return { srttMs: undefined, rttvarMs: 0, rttMinMs: RTO_MIN_MS, rtoMs, patienceMs: Math.max(patienceMs, 3 * rtoMs) };
+  const rtoMs = timeoutSeconds * 1000;
+  return { ...base, rtoMs, patienceMs: Math.max(patienceMs, 3 * rtoMs) };
 }
 
 /** Adds a round trip. Only packets sent once give a sample (Karn): an answer to a repeated one is ambiguous. */
@@ -56,5 +62,14 @@ export function addSample(timing: Timing, sampleMs: number): Timing {
 
 /** How long to wait for an answer to the try after `repeats` repeats without progress. */
 export function waitMs(timing: Timing, repeats: number): number {
-  return Math.min(timing.rtoMs * 2 ** repeats, timing.patienceMs);
+  return timing.rtoMs * 2 ** repeats;
+}
+
+/** When to look again: after the wait, but not after patience has ended. */
+export function nextDeadline(
+  state: { readonly timing: Timing; readonly progressAtMs: number },
+  nowMs: number,
+  wait: number,
+): number {
+  return Math.min(nowMs + wait, state.progressAtMs + state.timing.patienceMs);
 }
