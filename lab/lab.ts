@@ -34,8 +34,8 @@ export interface LabOptions {
   readonly bootScript?: string;
   /** How many guests there is room for; default 1. */
   readonly ports?: number;
-  /** The controller's database file; without it there is no controller. */
-  readonly controllerDatabase?: string;
+  /** Where the controller keeps what it has; without it there is no controller. */
+  readonly controllerFolder?: string;
 }
 
 let serial = 0;
@@ -70,9 +70,7 @@ export async function openLab(options: LabOptions): Promise<Lab> {
     address: LAB_ADDRESS,
     tftpFolder,
     httpFolder: options.httpFolder,
-    ...(options.controllerDatabase === undefined
-      ? {}
-      : { controller: { database: options.controllerDatabase, port: 8080 } }),
+    ...(options.controllerFolder === undefined ? {} : { controller: { folder: options.controllerFolder, port: 8080 } }),
   };
   const configFile = join(folder, 'config.json');
   await writeFile(configFile, JSON.stringify(config));

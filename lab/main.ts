@@ -34,7 +34,7 @@ async function main(file: string): Promise<void> {
       onRequest: (event) => say({ source: 'http', atMs: Date.now(), ...event }),
     }),
   );
-  const controllerUrl = config.controller === undefined ? undefined : await openController(config, servers);
+  const controllerUrl = config.controller && (await openController(config.address, config.controller, servers));
   say({
     source: 'ready',
     httpUrl: `http://${config.address}`,
@@ -48,14 +48,13 @@ async function main(file: string): Promise<void> {
 }
 
 /** Loaded only when asked for: the network alone must work without a controller. */
-async function openController(config: LabConfig, servers: AsyncDisposableStack): Promise<string> {
+async function openController(
+  address: string,
+  options: { readonly folder: string; readonly port: number },
+  servers: AsyncDisposableStack,
+): Promise<string> {
   const { openController: open } = await import('../controller/server.ts');
-  const controller = await open({
-    database: config.controller?.database ?? '',
-    address: config.address,
-    port: config.controller?.port ?? 0,
-  });
-  servers.defer(() => controller.close());
+  const controller = servers.use(await open({ ...options, address, onError: (error) => problem('controller', error) }));
   return controller.url;
 }
 

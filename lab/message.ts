@@ -10,7 +10,7 @@ export interface LabConfig {
   readonly tftpFolder: string;
   /** Served over HTTP, port 80. */
   readonly httpFolder: string;
-  readonly controller?: { readonly database: string; readonly port: number };
+  readonly controller?: { readonly folder: string; readonly port: number };
 }
 
 /** Everything listens. */
@@ -27,7 +27,7 @@ const configSchema: z.ZodType<LabConfig> = z.object({
   address: z.string(),
   tftpFolder: z.string(),
   httpFolder: z.string(),
-  controller: z.object({ database: z.string(), port: z.number() }).exactOptional(),
+  controller: z.object({ folder: z.string(), port: z.number() }).exactOptional(),
 });
 
 const transfer = { atMs: z.number(), durationMs: z.number(), peer: z.string(), bytes: z.number() };

@@ -1,0 +1,117 @@
+/**
+ * A host's own account of itself: `status.json` of its monitor, read over TFTP from inside the lab with curl.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { text } from '../connections/connection.ts';
+import { DeadlineError } from './event-log.ts';
+import type { Lab } from './lab.ts';
+
+/** What the lab looks at; the file has more. */
+export interface HostStatus {
+  readonly buildId: string;
+  readonly state: string;
+  readonly status: string;
+  readonly uptimeMs: number;
+  readonly toolchains: Readonly<Record<string, ToolchainStatus>>;
+  /** Names and times since the kernel's start, of the monitor and the agents. */
+  readonly events: readonly { readonly name: string; readonly uptimeMs: number }[];
+}
+
+export interface ToolchainStatus {
+  readonly state: string;
+  readonly error?: string | undefined;
+  readonly hint?: string | undefined;
+  readonly agent?: string | undefined;
+}
+
+const eventsSchema = z.array(z.object({ name: z.string(), uptimeMs: z.number() }));
+
+const statusSchema = z.object({
+  buildId: z.string(),
+  state: z.string(),
+  status: z.string(),
+  uptimeMs: z.number(),
+  toolchains: z.record(
+    z.string(),
+    z.object({
+      state: z.string(),
+      error: z.string().optional(),
+      hint: z.string().optional(),
+      agent: z.string().optional(),
+      agentState: z.object({ events: eventsSchema.optional() }).optional(),
+    }),
+  ),
+  events: eventsSchema,
+});
+
+/** A status, and when it was read: `readAtMs - uptimeMs` is the kernel's start on this machine's clock. */
+export interface StatusReading extends HostStatus {
+  readonly readAtMs: number;
+}
+
+/** @throws {SyntaxError} or zod's error when the text is no status */
+export function parseStatus(json: string, readAtMs: number): StatusReading {
+  const { toolchains, events, ...rest } = statusSchema.parse(JSON.parse(json));
+  const ofAgents = Object.values(toolchains).flatMap((toolchain) => toolchain.agentState?.events ?? []);
+  return { ...rest, readAtMs, toolchains, events: [...events, ...ofAgents] };
+}
+
+/** Reads a file of the host over TFTP, with curl: a client that is not ours. Undefined when it is not there, or nobody answers. */
+export async function readHostFile(
+  lab: Lab,
+  path: string,
+  options: { readonly port?: number } = {},
+): Promise<string | undefined> {
+  const url = `tftp://${lab.port(options.port).address}/${path}`;
+  const argv = ['curl', '--silent', '--connect-timeout', '3', '--max-time', '30', url];
+  const result = await lab.run(argv, { okStatus: 'any', timeoutMs: 40_000 });
+  return result.status === 0 ? text(result) : undefined;
+}
+
+/** Reads the status; undefined while there is none. */
+export async function readStatus(
+  lab: Lab,
+  options: { readonly port?: number } = {},
+): Promise<StatusReading | undefined> {
+  const json = await readHostFile(lab, 'status.json', options);
+  if (json === undefined) return undefined;
+  try {
+    return parseStatus(json, Date.now());
+  } catch {
+    return undefined; // half written, or of another version; the deadline of who waits decides
+  }
+}
+
+/**
+ * Reads the status again and again until it is as wanted.
+ *
+ * @param onStatus - gets every status read
+ * @throws {DeadlineError} naming the last status seen
+ */
+export async function waitForStatus(
+  lab: Lab,
+  wants: (status: StatusReading) => boolean,
+  options: {
+    readonly what: string;
+    readonly timeoutMs: number;
+    readonly signal?: AbortSignal;
+    readonly port?: number;
+    readonly onStatus?: (status: StatusReading) => void;
+  },
+): Promise<StatusReading> {
+  const deadline = Date.now() + options.timeoutMs;
+  let last: StatusReading | undefined;
+  while (Date.now() < deadline) {
+    options.signal?.throwIfAborted();
+    const status = await readStatus(lab, options.port === undefined ? {} : { port: options.port });
+    if (status !== undefined) {
+      last = status;
+      options.onStatus?.(status);
+      if (wants(status)) return status;
+    }
+    await sleep(1000, undefined, options.signal === undefined ? {} : { signal: options.signal });
+  }
+  const seen = last === undefined ? 'no status was ever read' : `the last status: ${last.state}, ${last.status}`;
+  throw new DeadlineError(`${options.what} (${seen})`, options.timeoutMs);
+}
