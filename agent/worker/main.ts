@@ -15,7 +15,9 @@ import { formatResult } from '../../manifests/result.ts';
 import type { Result } from '../../manifests/result.ts';
 import { parseTask } from '../../manifests/task.ts';
 import { parseToolchainJson, TOOLCHAIN_JSON } from '../../manifests/toolchain.ts';
-import { get, getToFile, put, TransferError } from '../../tftp/client.ts';
+import { get, getToFile, put } from '../../tftp/client.ts';
+import { TransferError } from '../../tftp/error.ts';
+import { ERROR_CODE } from '../../tftp/packet.ts';
 import { build } from './build.ts';
 import { LogStream } from './log-stream.ts';
 
@@ -68,7 +70,7 @@ async function main(): Promise<number> {
       process.stdout.write(chunk);
     },
     upload: async (file) => {
-      await stubbornly('put upload.tar', () => put({ ...host, name: 'upload.tar', file }));
+      await stubbornly('put upload.tar', () => put({ ...host, name: 'upload.tar', content: { file } }));
     },
   });
   log.write(`=== result: ${result.status}\n`);
@@ -128,8 +130,17 @@ async function stubbornly<T>(what: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Whether the host answered, and said no. */
-const isRefusal = (error: unknown): boolean => error instanceof TransferError && error.code !== undefined;
+/** What the host says that will be so the next time too; a transfer that is still open, say, will not. */
+const FINAL_CODES: ReadonlySet<number> = new Set([
+  ERROR_CODE.notFound,
+  ERROR_CODE.accessViolation,
+  ERROR_CODE.diskFull,
+  ERROR_CODE.alreadyExists,
+]);
+
+/** Whether the host answered, and said no for good. */
+const isRefusal = (error: unknown): boolean =>
+  error instanceof TransferError && error.from === 'peer' && FINAL_CODES.has(error.code);
 
 const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
