@@ -65,6 +65,8 @@ const FORMAT_VERSION = '1';
 
 /** What may stand in a manifest: graphic characters (Unicode chapter 2.4), tab, CR, LF. */
 const NOT_GRAPHIC = /[^\p{L}\p{M}\p{N}\p{P}\p{S}\p{Zs}\t\r\n]/u;
+/** The same, for all of them; made once, since these classes take milliseconds to compile. */
+const ALL_NOT_GRAPHIC = new RegExp(NOT_GRAPHIC.source, 'gu');
 
 /**
  * Reads a sequence of manifests. CR LF and a lone CR count as a newline.
@@ -164,7 +166,7 @@ export function formatManifests(list: readonly (readonly Field[])[]): string {
 
 /** Replaces what a manifest cannot hold (control characters, lone surrogates) by `?`; for logs and other foreign text. */
 export function cleanText(text: string): string {
-  return text.replaceAll(/\r\n?/g, '\n').replaceAll(new RegExp(NOT_GRAPHIC.source, 'gu'), '?');
+  return text.replaceAll(/\r\n?/g, '\n').replaceAll(ALL_NOT_GRAPHIC, '?');
 }
 
 /**
