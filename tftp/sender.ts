@@ -51,6 +51,10 @@ export interface SenderState extends TransferState {
   readonly sentAtMs: number;
   /** no packet of the window was a repeat, so its ACK gives an RTT sample */
   readonly clean: boolean;
+  /** the window was sent again */
+  readonly resent: boolean;
+  /** so was the one before it: repeats of the last ACK are its echo */
+  readonly echoing: boolean;
   /** the peer has answered at least once */
   readonly proven: boolean;
 }
@@ -88,6 +92,8 @@ export function createSender(options: {
     highest: 0,
     sentAtMs: 0,
     clean: true,
+    resent: false,
+    echoing: false,
     proven: false,
   };
   return withOptions(state, options.granted);
@@ -158,6 +164,8 @@ function onAck(state: SenderState, block: number, nowMs: number): Step<SenderSta
     // Only an ACK of the whole window is sure to answer its last packet.
     timing: state.clean && moved === outstanding ? addSample(state.timing, nowMs - state.sentAtMs) : state.timing,
     tries: 0,
+    echoing: moved === outstanding && state.resent,
+    resent: false,
     progressAtMs: nowMs,
     blocks: acked,
     bytes: Math.min(state.size, acked * state.blksize),
@@ -166,16 +174,16 @@ function onAck(state: SenderState, block: number, nowMs: number): Step<SenderSta
 }
 
 /**
- * The peer repeats its last ACK: with a window, its first block is missing, unless this is a mere copy. What comes sooner
- * than any answer can is perhaps a copy: the window then gets one round trip to be ACKed, not the whole RTO.
+ * The peer repeats its last ACK: with a window, its first block is missing, unless this is a mere copy. A copy comes
+ * sooner than any answer can, or it is the echo of a window that was sent twice (followed blindly, one window sent twice
+ * makes all that follow go twice). What is perhaps a copy gives the window one round trip to be ACKed, not the whole RTO.
  */
 function onRepeatedAck(state: SenderState, nowMs: number): Step<SenderState> {
   if (state.windowsize === 1 || state.tries >= TRIES_MAX - 1) return stay(state);
-  const { rttMinMs, srttMs, rttvarMs } = state.timing;
-  const elapsedMs = nowMs - state.sentAtMs;
-  if (elapsedMs >= Math.max(HURRY_MIN_MS, 0.75 * rttMinMs))
-    return sendWindow({ ...state, tries: state.tries + 1 }, nowMs);
-  const answerMs = Math.max(HURRY_MIN_MS, (srttMs ?? rttMinMs) + 4 * rttvarMs);
+  const { rttMinMs, srttMs = rttMinMs, rttvarMs } = state.timing;
+  const isTooSoon = nowMs - state.sentAtMs < Math.max(HURRY_MIN_MS, 0.75 * rttMinMs);
+  if (!isTooSoon && !state.echoing) return resendWindow(state, nowMs);
+  const answerMs = Math.max(HURRY_MIN_MS, srttMs + Math.max(4 * rttvarMs, srttMs / 4));
   return stay({ ...state, deadlineMs: Math.min(state.deadlineMs, state.sentAtMs + answerMs) });
 }
 
@@ -187,8 +195,11 @@ function onTick(state: SenderState, nowMs: number): Step<SenderState> {
     const what = state.phase === 'open' ? 'no answer' : `no ACK of block ${state.blocks + 1}`;
     return failTimeout(state.proven || !isServer ? state : { ...state, phase: 'open' }, what, nowMs);
   }
-  const next = { ...state, tries: state.tries + 1 };
-  return state.phase === 'open' ? sendOpening(next, nowMs) : sendWindow(next, nowMs);
+  return state.phase === 'open' ? sendOpening({ ...state, tries: state.tries + 1 }, nowMs) : resendWindow(state, nowMs);
+}
+
+function resendWindow(state: SenderState, nowMs: number): Step<SenderState> {
+  return sendWindow({ ...state, tries: state.tries + 1, resent: true }, nowMs);
 }
 
 function sendOpening(state: SenderState, nowMs: number): Step<SenderState> {
