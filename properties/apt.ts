@@ -1,0 +1,166 @@
+/** Debian packages and where they come from. */
+import {
+  type HostReader,
+  type HostWriter,
+  type PropertyApplication,
+  FailedChangeError,
+  InapplicablePropertyError,
+  defineProperty,
+} from './property.ts';
+import { CommandError } from '../connections/connection.ts';
+import { hasContent } from './file.ts';
+
+/** apt's own words: no questions, keep changed configuration files, wait for another apt, try again on a bad line. */
+const APT_GET: readonly string[] = [
+  'apt-get',
+  '-q',
+  '-y',
+  '-o',
+  'Dpkg::Options::=--force-confdef',
+  '-o',
+  'Dpkg::Options::=--force-confold',
+  '-o',
+  'DPkg::Lock::Timeout=120',
+  '-o',
+  'Acquire::Retries=3',
+];
+
+/** apt may have much to download. */
+const APT_TIMEOUT_MS = 30 * 60_000;
+
+/** Packages are installed, without what they only recommend. Unapplied: they are removed. */
+export const installed: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
+  id: 'apt.installed',
+  kind: 'posix',
+  describe: (names) => `packages: ${names.join(' ')}`,
+  args: checkNames,
+  hostattrs: (known, names) => {
+    const clash = names.find((name) => known.packagesRemoved.includes(name));
+    if (clash !== undefined)
+      throw new InapplicablePropertyError(`"${known.name}" wants package "${clash}" both removed and installed`);
+    return { packages: names };
+  },
+  facts: () => [{ fact: 'packages' }],
+  check: (host, names) => missing(host, names).length === 0,
+  plan: (host, names) => missing(host, names).map((name) => `install ${name}`),
+  apply: async (host, names) => await install(host, missing(host, names)),
+  unapply: async (host, names) => {
+    const there = names.filter((name) => isInstalled(host, name));
+    if (there.length === 0) return 'no-change';
+    await apt(host, ['remove', '--', ...there]);
+    return 'changed';
+  },
+});
+
+/** Packages are not installed. Unapplied: they are installed again. */
+export const removed: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
+  id: 'apt.removed',
+  kind: 'posix',
+  describe: (names) => `packages absent: ${names.join(' ')}`,
+  args: checkNames,
+  hostattrs: (known, names) => {
+    const clash = names.find((name) => known.packages.includes(name));
+    if (clash !== undefined)
+      throw new InapplicablePropertyError(`"${known.name}" wants package "${clash}" both installed and removed`);
+    return { packagesRemoved: names };
+  },
+  facts: () => [{ fact: 'packages' }],
+  check: (host, names) => names.every((name) => !isInstalled(host, name)),
+  apply: async (host, names) => {
+    const there = names.filter((name) => isInstalled(host, name));
+    await apt(host, ['purge', '--allow-remove-essential', '--auto-remove', '--', ...there]);
+  },
+  unapply: async (host, names) => {
+    const absent = missing(host, names);
+    if (absent.length === 0) return 'no-change';
+    await install(host, absent);
+    return 'changed';
+  },
+});
+
+/** /etc/apt/sources.list has exactly these lines. The package lists are fetched when packages are installed. */
+export function sources(lines: readonly string[]): PropertyApplication {
+  return sourcesList(lines);
+}
+
+const sourcesList = defineProperty<[lines: readonly string[]]>({
+  id: 'apt.sources',
+  kind: 'posix',
+  describe: (lines) => `apt sources: ${lines.length} lines`,
+  args: (lines) => {
+    const wrong = lines.find((line) => !/^deb(-src)?\s+(\[[^\]\n]*\]\s+)?\S+\s+\S+[^\n]*$/.test(line));
+    if (wrong !== undefined)
+      throw new TypeError(`"${wrong}" is not a line like "deb http://deb.debian.org/debian trixie main"`);
+  },
+  hostattrs: (_known, lines) => ({ aptSources: lines, files: [SOURCES_LIST] }),
+  facts: () => [{ fact: 'text', path: SOURCES_LIST }],
+  check: ({ facts }, lines) => facts.text(SOURCES_LIST) === textOf(lines),
+  apply: async (host, lines) => await host.writeFile(SOURCES_LIST, textOf(lines), { mode: 0o644 }),
+  touches: 'own-files',
+});
+
+/** A setting of apt in a file of its own below /etc/apt/apt.conf.d. */
+export function configured(name: string, text: string): PropertyApplication {
+  return hasContent(`/etc/apt/apt.conf.d/${name}`, text);
+}
+
+/** No downloaded packages and no package lists are kept: what an image needs not carry. */
+export const cleaned: () => PropertyApplication = defineProperty<[]>({
+  id: 'apt.cleaned',
+  kind: 'posix',
+  describe: () => 'no apt caches',
+  check: async (host) => {
+    const find = 'find /var/lib/apt/lists /var/cache/apt -type f ! -name lock -print -quit 2>/dev/null';
+    return (await host.run(['sh', '-c', find])).stdout.length === 0;
+  },
+  apply: async (host) => {
+    await host.run([
+      'sh',
+      '-c',
+      'apt-get clean && find /var/lib/apt/lists /var/cache/apt -type f ! -name lock -delete',
+    ]);
+  },
+});
+
+const SOURCES_LIST = '/etc/apt/sources.list';
+
+const textOf = (lines: readonly string[]): string => lines.map((line) => `${line}\n`).join('');
+
+const isInstalled = (host: HostReader, name: string): boolean =>
+  host.facts.packages().get(name.replace(/:.*/, ''))?.status === 'installed';
+
+const missing = (host: HostReader, names: readonly string[]): string[] =>
+  names.filter((name) => !isInstalled(host, name));
+
+function checkNames(names: readonly string[]): void {
+  if (names.length === 0) throw new TypeError('A list of packages must not be empty');
+  const wrong = names.find((name) => !/^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$/.test(name));
+  if (wrong !== undefined) throw new TypeError(`"${wrong}" cannot be the name of a package`);
+}
+
+/** With the lists that are there; when that fails, once more with new ones. */
+async function install(host: HostWriter, names: readonly string[]): Promise<void> {
+  const words = ['install', '--no-install-recommends', '--', ...names];
+  try {
+    await apt(host, words);
+    return;
+  } catch (error) {
+    if (!(error instanceof CommandError) || error.failure !== 'status') throw error;
+    host.progress('apt: fetching new package lists');
+  }
+  try {
+    await apt(host, ['update', '--error-on=any']);
+    await apt(host, words);
+  } catch (cause) {
+    if (!(cause instanceof CommandError) || cause.failure !== 'status') throw cause;
+    throw new FailedChangeError(`Cannot install ${names.join(' ')}\n${cause.message}`, {
+      cause,
+      hint: 'Are the names right for this suite, and do /etc/apt/sources.list and the network work there?',
+    });
+  }
+}
+
+async function apt(host: HostWriter, words: readonly string[]): Promise<void> {
+  const env = { DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' };
+  await host.run([...APT_GET, ...words], { env, timeoutMs: APT_TIMEOUT_MS });
+}

@@ -1,0 +1,87 @@
+/**
+ * Static facts of a host: what its properties say about it before anybody connects. They let the image builder install
+ * all packages at once, leave out files when packing, and show what a host is made of.
+ */
+
+/** A user that a property makes. */
+export type UserAttr = { readonly name: string; readonly uid: number | null; readonly home: string };
+
+/** What the properties of a host add up to. Lists have no duplicates and keep the order of the definition. */
+export interface HostAttrs {
+  readonly name: string;
+  /** Debian packages to install. */
+  readonly packages: readonly string[];
+  /** Debian packages that must not be there. */
+  readonly packagesRemoved: readonly string[];
+  /** One-line apt sources. */
+  readonly aptSources: readonly string[];
+  readonly users: readonly UserAttr[];
+  readonly groups: readonly string[];
+  /** Unit files that properties write. */
+  readonly units: readonly string[];
+  readonly unitsEnabled: readonly string[];
+  readonly unitsMasked: readonly string[];
+  /** Paths to leave out when packing: relative to the root, `*`, `**` and `?` as in a shell. */
+  readonly excludes: readonly string[];
+  /** Words for the kernel command line. */
+  readonly kernelOptions: readonly string[];
+  /** Kernel modules loaded at boot. */
+  readonly kernelModules: readonly string[];
+  /** Files that properties manage, absolute. */
+  readonly files: readonly string[];
+  /** Files of the controller that properties need. */
+  readonly sources: readonly { readonly source: string; readonly sha256: string }[];
+}
+
+/** What one property adds. */
+export type AttrsToAdd = Partial<Omit<HostAttrs, 'name'>>;
+
+/** A host about which nothing is known yet. */
+export function emptyAttrs(name: string): HostAttrs {
+  return {
+    name,
+    packages: [],
+    packagesRemoved: [],
+    aptSources: [],
+    users: [],
+    groups: [],
+    units: [],
+    unitsEnabled: [],
+    unitsMasked: [],
+    excludes: [],
+    kernelOptions: [],
+    kernelModules: [],
+    files: [],
+    sources: [],
+  };
+}
+
+/** Adds facts; what is there already is not added again. */
+export function addAttrs(known: HostAttrs, more: AttrsToAdd): HostAttrs {
+  return {
+    name: known.name,
+    packages: union(known.packages, more.packages),
+    packagesRemoved: union(known.packagesRemoved, more.packagesRemoved),
+    aptSources: union(known.aptSources, more.aptSources),
+    users: union(known.users, more.users),
+    groups: union(known.groups, more.groups),
+    units: union(known.units, more.units),
+    unitsEnabled: union(known.unitsEnabled, more.unitsEnabled),
+    unitsMasked: union(known.unitsMasked, more.unitsMasked),
+    excludes: union(known.excludes, more.excludes),
+    kernelOptions: union(known.kernelOptions, more.kernelOptions),
+    kernelModules: union(known.kernelModules, more.kernelModules),
+    files: union(known.files, more.files),
+    sources: union(known.sources, more.sources),
+  };
+}
+
+function union<T>(known: readonly T[], more: readonly T[] | undefined): readonly T[] {
+  if (more === undefined || more.length === 0) return known;
+  const seen = new Set(known.map((item) => JSON.stringify(item)));
+  const added = more.filter((item) => {
+    const key = JSON.stringify(item);
+    return !seen.has(key) && seen.add(key);
+  });
+  return added.length === 0 ? known : [...known, ...added];
+}

@@ -1,0 +1,36 @@
+/** What the kernel is told and loads at boot. */
+import { hasContent } from './file.ts';
+import { eseq } from './combinators.ts';
+import { type PropertyApplication, defineProperty } from './property.ts';
+
+/** A word on the kernel command line, such as `quiet` or `console=ttyS0`. The image carries it; nothing is done on the host. */
+export const option: (word: string) => PropertyApplication = defineProperty<[word: string]>({
+  id: 'kernel.option',
+  kind: 'posix',
+  describe: (word) => `kernel option ${word}`,
+  args: (word) => {
+    if (!/^[!-~]+$/.test(word) || word.includes('"'))
+      throw new TypeError(`${JSON.stringify(word)} is not one word of a kernel command line`);
+  },
+  hostattrs: (_known, word) => ({ kernelOptions: [word] }),
+});
+
+/** Modules are loaded at boot, by systemd-modules-load, from `/etc/modules-load.d/LIST.conf`. */
+export function modules(list: string, names: readonly string[]): PropertyApplication {
+  if (!/^[a-z0-9][a-z0-9-]*$/.test(list)) throw new TypeError(`"${list}" cannot be the name of a list of modules`);
+  return eseq(
+    wantsModules(names),
+    hasContent(`/etc/modules-load.d/${list}.conf`, names.map((name) => `${name}\n`).join('')),
+  );
+}
+
+const wantsModules = defineProperty<[names: readonly string[]]>({
+  id: 'kernel.wantsModules',
+  kind: 'posix',
+  describe: (names) => `kernel modules: ${names.join(' ')}`,
+  args: (names) => {
+    const wrong = names.find((name) => !/^[A-Za-z0-9_-]+$/.test(name));
+    if (wrong !== undefined) throw new TypeError(`"${wrong}" cannot be the name of a kernel module`);
+  },
+  hostattrs: (_known, names) => ({ kernelModules: names }),
+});
