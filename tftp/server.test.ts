@@ -207,7 +207,6 @@ test('what is no request gets no answer at the listening port, an ERROR least of
     encodeAck(1),
     encodeData(1, Buffer.from('x')),
     Buffer.from([]),
-    Buffer.from('\0\x01'),
     Buffer.from('zzzz'),
   ]) {
     probe.send(server.port, bytes);
@@ -613,7 +612,11 @@ test('random datagrams at the server and at a transfer harm nothing', async () =
   };
   const datagram = (): Uint8Array =>
     Uint8Array.from({ length: random(40) }, (_, index) => (index === 0 ? 0 : index === 1 ? random(8) : random(256)));
-  for (let count = 0; count < 300; count += 1) noise.send(server.port, datagram());
+  for (let count = 0; count < 300; count += 1) {
+    noise.send(server.port, datagram());
+    // Slowly enough for the socket's buffer.
+    if (count % 50 === 0) await sleep(5);
+  }
   await using probe = Probe.open();
   probe.read(server.port, 'file');
   const { port } = await probe.expectData(1);

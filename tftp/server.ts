@@ -32,6 +32,8 @@ const TRANSFERS_MAX = 4096;
 const TRANSFERS_PER_PEER_MAX = 1024;
 /** Kept for the last ACK: longer than the usual first repeats of other clients. */
 const SERVER_DALLY_MS = 3000;
+/** Room for requests that wait. */
+const SOCKET_BUFFER_BYTES = 1024 * 1024;
 /** The same request from the same port after so much silence is a new one. */
 const RESTART_AFTER_MS = 1000;
 
@@ -157,6 +159,8 @@ interface Running {
   readonly stop: (code: number, message: string) => void;
   /** when the peer last sent something to the transfer; -Infinity: never, so its address may be forged */
   heardAtMs: number;
+  /** the outcome is known; a receiver may still dally */
+  isSettled: boolean;
 }
 
 class Server implements TftpServer {
@@ -201,6 +205,12 @@ class Server implements TftpServer {
     } catch (error) {
       this.#socket.close();
       throw toListenError(fd === undefined ? `${address} port ${port}` : `descriptor ${fd}`, error);
+    }
+    try {
+      // Many hosts boot at once after a power cut; the kernel gives what its limit allows.
+      this.#socket.setRecvBufferSize(SOCKET_BUFFER_BYTES);
+    } catch {
+      // The default will do: clients ask again.
     }
     const bound = this.#socket.address();
     this.address = bound.address;
@@ -345,6 +355,7 @@ class Server implements TftpServer {
       step,
       send: (bytes) => socket.send(bytes),
       onSettled: (state, cause) => {
+        running.isSettled = true;
         work.source?.[Symbol.dispose]();
         work.sink?.[Symbol.dispose]();
         if (state.phase !== 'failed') onWritten?.(state.bytes);
@@ -359,6 +370,7 @@ class Server implements TftpServer {
       socket,
       stop: (code, message) => transfer.stop(code, message),
       heardAtMs: -Infinity,
+      isSettled: false,
     };
     socket.on('message', (bytes) => {
       if (running.heardAtMs === -Infinity) this.#unproven.delete(running);
@@ -466,7 +478,7 @@ function closeWhenSent(socket: Socket): void {
  */
 function isCopy(old: Running, request: Uint8Array): boolean {
   const isSilent = old.heardAtMs !== -Infinity && performance.now() - old.heardAtMs > RESTART_AFTER_MS;
-  return !isSilent && Buffer.compare(old.request, request) === 0;
+  return !old.isSettled && !isSilent && Buffer.compare(old.request, request) === 0;
 }
 
 function toListenError(where: string, error: unknown): ListenError {
