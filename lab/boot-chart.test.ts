@@ -27,11 +27,17 @@ const RECORD = {
   guest: [
     { source: 'console', atMs: 5000, line: 'Build OS 1f0c: stage 1' },
     { source: 'console', atMs: 20_000, line: 'Build OS 2222: stage 1' },
+    {
+      source: 'console',
+      atMs: 6000,
+      line: 'Build OS 1f0c: stage 1 done 3.4 s after the kernel started (Node 0.5 s, init 0.5 s)',
+    },
   ] as const,
   status: {
     buildId: '1f0c',
     state: 'ready',
     status: 'ready',
+    tasks: [],
     uptimeMs: 10_000,
     readAtMs: 12_700,
     toolchains: {},
@@ -48,6 +54,7 @@ test('milestones come from the lab, the console and the host’s own clock', () 
     'download-start': 2000,
     'download-end': 2600,
     init: 5000,
+    userspace: 6000,
     'monitor-ready': 9000,
     'agent-ready': 11_000,
   });
@@ -63,7 +70,8 @@ test('a phase lasts until the next milestone that was seen', () => {
     { name: 'firmware, NBP', startMs: 0, endMs: 1000 },
     { name: 'download', startMs: 1000, endMs: 1600 },
     { name: 'kernel', startMs: 1600, endMs: 4000 },
-    { name: 'monitor ready', startMs: 4000, endMs: 8000 },
+    { name: 'init', startMs: 4000, endMs: 5000 },
+    { name: 'monitor ready', startMs: 5000, endMs: 8000 },
     { name: 'agent ready', startMs: 8000, endMs: 10_000 },
   ]);
 });
@@ -74,7 +82,8 @@ test('formatChart() draws a line a phase, none wider than asked', () => {
     'firmware, NBP    ██                          1.0 s      1.0',
     'download           ██                        0.6 s      1.6',
     'kernel               █████                   2.4 s      4.0',
-    'monitor ready             █████████          4.0 s      8.0',
+    'init                      ███                1.0 s      5.0',
+    'monitor ready                ██████          3.0 s      8.0',
     'agent ready                        █████     2.0 s     10.0',
   ]);
   assert.equal(formatChart([]), '');

@@ -53,7 +53,7 @@ export function findMilestones(record: BootRecord): Milestones {
   const console = record.guest.filter(isHere).filter((event) => event.source === 'console');
   const lineAt = (pattern: RegExp): number | undefined => console.find((event) => pattern.test(event.line))?.atMs;
 
-  const init = lineAt(/Build OS\b.*stage 1/i) ?? lineAt(/Run \/init as init process/);
+  const init = lineAt(/Build OS \S+: stage 1$/) ?? lineAt(/Run \/init as init process/);
   // Downloads end before the kernel says anything; later requests are the monitor's.
   const kernelSpeaks = lineAt(/Linux version/) ?? init ?? Infinity;
   const downloads = record.lab
@@ -66,12 +66,12 @@ export function findMilestones(record: BootRecord): Milestones {
     'download-start': first?.source === 'http' ? first.atMs - first.durationMs : undefined,
     'download-end': downloads.at(-1)?.atMs,
     init,
-    userspace: lineAt(/Build OS\b.*(hand|stage 2)/i) ?? lineAt(/systemd\[1\]: systemd .* running in system mode/),
+    userspace: lineAt(/stage 1 done/) ?? lineAt(/systemd\[1\]: systemd .* running in system mode/),
     ...milestonesOfStatus(record.status),
   };
   const entries = MILESTONES.flatMap(({ name }) => {
     const atMs = found[name];
-    return atMs === undefined ? [] : [[name, atMs] as const];
+    return atMs === undefined ? [] : [[name, Math.round(atMs)] as const];
   });
   return Object.fromEntries(entries);
 }

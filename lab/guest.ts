@@ -36,8 +36,10 @@ export interface GuestOptions {
   readonly disks?: readonly QemuDisk[];
   /** The lab's network namespace, and the guest's place in it; without, the guest has no network. */
   readonly network?: { readonly namespace: string; readonly port: LabPort };
-  /** Kept after the guest: `console.log`, and what QEMU itself had to say. */
+  /** For what the guest needs of its own, such as its UEFI variables; made when absent. */
   readonly folder: string;
+  /** Where everything the console says is written; default: `console.log` in the folder. */
+  readonly consoleLog?: string;
   /** A guest that reboots ends instead. */
   readonly noReboot?: boolean;
 }
@@ -137,6 +139,29 @@ export class Guest implements AsyncDisposable {
     return this.#waitFor(what, () => this.log.waitFor(wants, { ...options, what }), options.signal);
   }
 
+  /**
+   * Does something that makes sense only while the guest runs.
+   *
+   * @param what - for the message: `monitor ready`
+   * @param work - gets a signal that is aborted when the guest ends
+   * @throws {GuestError} when the work runs out of time, or the guest ends first; other errors of the work as they are
+   */
+  async whileRunning<T>(what: string, work: (ended: AbortSignal) => Promise<T>): Promise<T> {
+    const ended = new AbortController();
+    const stop = this.log.listen((event) => {
+      if (event.source === 'qemu' && event.what === 'exit') ended.abort(new DeadlineError(what, 0));
+    });
+    if (this.#exited) ended.abort(new DeadlineError(what, 0));
+    try {
+      return await work(ended.signal);
+    } catch (error) {
+      if (ended.signal.aborted) throw this.#error(`${this.name} ended before ${what}`, error);
+      throw error instanceof DeadlineError ? this.#error(error.message, error) : error;
+    } finally {
+      stop();
+    }
+  }
+
   /** Types on the console. */
   type(text: string): void {
     this.#console?.write(text);
@@ -229,8 +254,12 @@ export class Guest implements AsyncDisposable {
     } catch (error) {
       if (signal?.aborted === true) throw error;
       const message = error instanceof DeadlineError ? error.message : `${this.name} ended before ${what}`;
-      throw new GuestError(message, this.tail(), this.consoleLog, error);
+      throw this.#error(message, error);
     }
+  }
+
+  #error(message: string, cause: unknown): GuestError {
+    return new GuestError(message, this.tail(), this.consoleLog, cause);
   }
 }
 
@@ -261,7 +290,7 @@ async function describeGuest(options: GuestOptions, runtime: string): Promise<Qe
       : { network: { tap: options.network.port.tap, mac: options.network.port.mac } }),
     disks: options.disks ?? [],
     consoleSocket: join(runtime, 'console'),
-    consoleLog: join(options.folder, 'console.log'),
+    consoleLog: options.consoleLog ?? join(options.folder, 'console.log'),
     qmpSocket: join(runtime, 'qmp'),
     noReboot: options.noReboot ?? false,
   };

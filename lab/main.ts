@@ -6,7 +6,7 @@
 import { readFile } from 'node:fs/promises';
 import { serveFolder } from '../tftp/server.ts';
 import { serveHttpFiles } from './http-files.ts';
-import { type LabConfig, type LabMessage, parseLabConfig } from './message.ts';
+import { type LabMessage, parseLabConfig } from './message.ts';
 
 const parent = process.ppid;
 await main(process.argv[2] ?? '');

@@ -14,6 +14,8 @@ export interface HostStatus {
   readonly status: string;
   readonly uptimeMs: number;
   readonly toolchains: Readonly<Record<string, ToolchainStatus>>;
+  /** What the agents are building. */
+  readonly tasks: readonly RunningTask[];
   /** Names and times since the kernel's start, of the monitor and the agents. */
   readonly events: readonly { readonly name: string; readonly uptimeMs: number }[];
 }
@@ -23,6 +25,17 @@ export interface ToolchainStatus {
   readonly error?: string | undefined;
   readonly hint?: string | undefined;
   readonly agent?: string | undefined;
+}
+
+export interface RunningTask {
+  readonly toolchain: string;
+  readonly build: string;
+  readonly name: string;
+}
+
+/** Where a build's live log is on the host's TFTP server. */
+export function logPath(task: RunningTask): string {
+  return `builds/${task.toolchain}/${task.build}/log`;
 }
 
 const eventsSchema = z.array(z.object({ name: z.string(), uptimeMs: z.number() }));
@@ -39,7 +52,12 @@ const statusSchema = z.object({
       error: z.string().optional(),
       hint: z.string().optional(),
       agent: z.string().optional(),
-      agentState: z.object({ events: eventsSchema.optional() }).optional(),
+      agentState: z
+        .object({
+          tasks: z.array(z.object({ build: z.string(), name: z.string() })).default([]),
+          events: eventsSchema.default([]),
+        })
+        .optional(),
     }),
   ),
   events: eventsSchema,
@@ -53,8 +71,16 @@ export interface StatusReading extends HostStatus {
 /** @throws {SyntaxError} or zod's error when the text is no status */
 export function parseStatus(json: string, readAtMs: number): StatusReading {
   const { toolchains, events, ...rest } = statusSchema.parse(JSON.parse(json));
-  const ofAgents = Object.values(toolchains).flatMap((toolchain) => toolchain.agentState?.events ?? []);
-  return { ...rest, readAtMs, toolchains, events: [...events, ...ofAgents] };
+  const agents = Object.entries(toolchains).flatMap(([toolchain, { agentState }]) =>
+    agentState === undefined ? [] : [{ toolchain, ...agentState }],
+  );
+  return {
+    ...rest,
+    readAtMs,
+    toolchains,
+    tasks: agents.flatMap(({ toolchain, tasks }) => tasks.map(({ build, name }) => ({ toolchain, build, name }))),
+    events: [...events, ...agents.flatMap((agent) => agent.events)],
+  };
 }
 
 /** Reads a file of the host over TFTP, with curl: a client that is not ours. Undefined when it is not there, or nobody answers. */
