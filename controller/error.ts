@@ -24,3 +24,11 @@ export class ControllerError extends Error {
     if (options.hint !== undefined) this.hint = options.hint;
   }
 }
+
+/** There is no space for what was sent. */
+export function diskFull(cause?: unknown): RequestError {
+  return new RequestError(507, 'The disk of the controller is full, nothing was kept', {
+    cause,
+    hint: 'Submit it again when there is space.',
+  });
+}

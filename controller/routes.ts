@@ -15,6 +15,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
+import { statfsSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { isSigned, keyFingerprint } from '../manifests/challenge.ts';
@@ -25,7 +26,7 @@ import { parseTaskRequest, TASK_REQUEST_MAX_BYTES } from '../manifests/task-requ
 import type { TaskRequest } from '../manifests/task-request.ts';
 import { formatTaskResponse } from '../manifests/task-response.ts';
 import { readChunks, readManifestBody } from './body.ts';
-import { RequestError } from './error.ts';
+import { diskFull, RequestError } from './error.ts';
 import { CONTENT_SECURITY_POLICY, formatPage } from './page.ts';
 import { chooseTask, isWanted, judgeResult, planExpiry, planWithoutResult } from './plan.ts';
 import type { Session, Store } from './store.ts';
@@ -81,6 +82,9 @@ const UPLOAD_TYPE = 'install';
 
 /** A session: task, attempt, and what nobody can guess. */
 const SESSION = /^[1-9]\d{0,15}-[1-9]\d{0,8}-[0-9a-f]{32}$/;
+
+/** A result is in the database as a manifest and as logs, and once more of both in the database's log. */
+const RESULT_SPACE_FACTOR = 4;
 
 /** The list of tasks ends after this many. */
 const MAX_LISTED = 1000;
@@ -154,6 +158,7 @@ async function takeResult(request: IncomingMessage, _query: URLSearchParams, des
   const verdict = judgeResult(session, digest);
   if (verdict === 'conflict') throw new RequestError(409, 'This session has given another result before');
   if (verdict === 'accept') {
+    checkSpace(desk.uploads, text.length * RESULT_SPACE_FACTOR);
     if (result.status === 'interrupt') {
       const next = planWithoutResult(session.attempts, desk.maxAttempts);
       desk.store.acceptInterrupt(session, digest, next, desk.now());
@@ -320,6 +325,15 @@ function checkChallenge(session: Session, signature: string | undefined, desk: D
   if (key === undefined || !isSigned(session.challenge, signature, key)) {
     throw new RequestError(400, 'The challenge is not signed with the key of the agent that took the task');
   }
+}
+
+/**
+ * Refuses what will not fit before it is begun: a change that fails in the middle leaves the database's log grown,
+ * and on a full disk that space does not come back.
+ */
+function checkSpace(folder: string, neededBytes: number): void {
+  const { bavail, bsize } = statfsSync(folder);
+  if (bavail * bsize < neededBytes) throw diskFull();
 }
 
 /** How the client reached us; what it says itself is good enough, since only it is told. */

@@ -19,7 +19,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { ManifestError } from '../manifests/manifest.ts';
 import { drain } from './body.ts';
-import { ControllerError, RequestError } from './error.ts';
+import { ControllerError, diskFull, RequestError } from './error.ts';
 import { answer } from './routes.ts';
 import type { Answer, Desk } from './routes.ts';
 import { openStore } from './store.ts';
@@ -163,11 +163,7 @@ function asRefusal(error: unknown): RequestError {
   if (error instanceof ManifestError) {
     return new RequestError(400, error.message, error.hint === undefined ? {} : { hint: error.hint });
   }
-  if (isDiskFull(error)) {
-    return new RequestError(507, 'The disk of the controller is full, nothing was kept', {
-      hint: 'Submit it again when there is space.',
-    });
-  }
+  if (isDiskFull(error)) return diskFull(error);
   return new RequestError(500, 'The controller failed on this request, nothing was kept', {
     hint: 'Its own output says why. The request may be sent again.',
   });

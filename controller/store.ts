@@ -128,6 +128,9 @@ const SCHEMA = `
   CREATE INDEX IF NOT EXISTS event_by_task ON event (task_id, id);
 `;
 
+/** The write-ahead log is cut to this after a large result went through it. */
+const JOURNAL_SIZE_LIMIT_BYTES = 4 * 1024 * 1024;
+
 /** `PRAGMA user_version` of a file with this schema. */
 const SCHEMA_VERSION = 1;
 
@@ -198,6 +201,7 @@ export function openStore(file: string): Store {
     } catch (error) {
       // After some errors (a full disk) SQLite has rolled back already.
       if (database.isTransaction) database.exec('ROLLBACK');
+      releaseLog(database);
       throw error;
     }
   }
@@ -444,6 +448,7 @@ function openDatabase(file: string): DatabaseSync {
     database.exec('PRAGMA locking_mode = EXCLUSIVE');
     database.exec('PRAGMA journal_mode = WAL');
     database.exec('PRAGMA synchronous = FULL');
+    database.exec(`PRAGMA journal_size_limit = ${JOURNAL_SIZE_LIMIT_BYTES}`);
     database.exec('PRAGMA foreign_keys = ON');
     const found = z.object({ user_version: z.int() }).parse(database.prepare('PRAGMA user_version').get()).user_version;
     if (found > SCHEMA_VERSION) {
@@ -464,6 +469,18 @@ function openDatabase(file: string): DatabaseSync {
         ? 'Another controller uses this folder. Stop it, or start this one with another folder.'
         : 'Is the folder writable, is there space, is the file a database of the controller?',
     });
+  }
+}
+
+/**
+ * Gives back the space that a change which did not fit has taken in the write-ahead log; on a full disk nothing
+ * else could be written otherwise. What cannot be done now, SQLite does later.
+ */
+function releaseLog(database: DatabaseSync): void {
+  try {
+    database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+  } catch {
+    // The error that led here is the one to tell.
   }
 }
 

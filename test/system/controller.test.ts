@@ -68,9 +68,16 @@ class Program implements AsyncDisposable {
     this.url = url;
   }
 
-  static async start(folder: string, args: readonly string[] = ['--port', '0']): Promise<Program> {
-    const child = spawn(process.execPath, [MAIN, 'controller', '--folder', folder, '--json', ...args], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+  /** @param before - a program with arguments that starts what follows them, in the same process */
+  static async start(
+    folder: string,
+    args: readonly string[] = ['--port', '0'],
+    before: readonly string[] = [],
+  ): Promise<Program> {
+    const command = [...before, process.execPath, MAIN, 'controller', '--folder', folder, '--json', ...args];
+    const child = spawn(command[0] ?? '', command.slice(1), {
+      // Not its standard error: the errors that we cause here would look like failures.
+      stdio: ['ignore', 'pipe', 'ignore'],
     });
     for await (const line of createInterface({ input: child.stdout })) {
       const said: unknown = JSON.parse(line);
@@ -449,6 +456,34 @@ test('garbage is refused with what is wrong and where, and the controller goes o
   }
   assert.equal((await giveResult(given)).text, 'accepted\n');
 });
+
+test(
+  'a full disk refuses what does not fit and keeps the rest',
+  {
+    ...TIMEOUT,
+    skip: process.getuid?.() === 0 ? false : 'needs root: mounts a small tmpfs',
+  },
+  async () => {
+    using folder = new Folder();
+    // In a mount namespace of its own, so that nothing is left to unmount.
+    const small = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"', folder.path];
+    await using controller = await Program.start(folder.path, ['--port', '0'], small);
+    const { url } = controller;
+    await submitTask({ url }, TASK);
+    const given = await claim(url);
+    const long: Result = {
+      ...RESULT,
+      operations: [{ operation: 'build', status: 'success', log: 'x'.repeat(2_000_000) }],
+    };
+    for (const { status, text } of [await giveResult(given, long), await upload(given, randomBytes(3_000_000))]) {
+      assert.equal(status, 507);
+      assert.match(text, /The disk of the controller is full, nothing was kept/);
+    }
+    assert.equal((await readTaskView({ url }, '1')).state, 'claimed');
+    assert.equal((await upload(given, randomBytes(1000))).status, 200);
+    assert.equal((await giveResult(given)).status, 200);
+  },
+);
 
 test('only trusted agents get tasks, and only they give results', TIMEOUT, async () => {
   using folder = new Folder();
