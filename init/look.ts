@@ -7,8 +7,14 @@ import { InitError } from './step.ts';
 
 const LOOK_TIMEOUT_MS = 30_000;
 
-/** First line: free blocks and block size of the initramfs; second: bytes of the payload, if it is there. */
-const SIZES = `"$0" stat -f -c '%a %S' /; "$0" stat -c %s "$1"`;
+/**
+ * First line: type of the initramfs's file system, its free blocks, their size. Second, if the payload is there: its size,
+ * the blocks that hold it, their size.
+ */
+const SIZES = `"$0" stat -f -c '%t %a %S' /; "$0" stat -c '%s %b %B' "$1"`;
+
+/** TMPFS_MAGIC of linux/magic.h: it counts blocks. (With `root=` on the command line the kernel takes ramfs, which does not.) */
+const TMPFS = '1021994';
 
 /** Looks at the initramfs and the host; needs /proc. */
 export async function lookAtRoot(on: Connection): Promise<RootFacts> {
@@ -17,13 +23,16 @@ export async function lookAtRoot(on: Connection): Promise<RootFacts> {
     okStatus: 'any',
     timeoutMs: LOOK_TIMEOUT_MS,
   });
-  const [space = '', size] = text(sizes).split('\n');
-  const [blocks = 0, blockSize = 0] = space.split(' ').map(Number);
+  const [space = '', payloadSizes = ''] = text(sizes).split('\n');
+  const [type, ...free] = space.split(' ');
+  const [freeBlocks = 0, freeBlockSize = 0] = free.map(Number);
+  const [sizeBytes, blocks = 0, blockSize = 0] = payloadSizes.split(' ').filter(Boolean).map(Number);
   return {
     modules: parseModuleList(await readText(on, MODULE_LIST, 'kernel modules')),
     payload,
-    payloadBytes: size === undefined || size === '' ? undefined : Number(size),
-    initramfsFreeBytes: blocks * blockSize,
+    sizeBytes,
+    storedBytes: type === TMPFS ? Math.min(blocks * blockSize, sizeBytes ?? 0) : undefined,
+    initramfsFreeBytes: freeBlocks * freeBlockSize,
     memoryMiB: parseMemoryMiB(await readText(on, '/proc/meminfo', 'payload')),
   };
 }

@@ -13,8 +13,13 @@ export interface RootFacts {
   /** File names in {@link MODULES}, in the order to load them. */
   readonly modules: readonly string[];
   readonly payload: Payload;
-  /** Undefined when {@link PAYLOAD} is not there. */
-  readonly payloadBytes: number | undefined;
+  /** The size that {@link PAYLOAD} has; undefined when it is not there. */
+  readonly sizeBytes: number | undefined;
+  /**
+   * How much of it is really there, in whole pages: the kernel gives a file its full size before it unpacks the content, so
+   * one that is cut short has the right size, and a hole at its end. Undefined where holes cannot be seen (ramfs).
+   */
+  readonly storedBytes: number | undefined;
   /** What is left of the space that the initramfs may use: half of RAM, by the kernel's default. */
   readonly initramfsFreeBytes: number;
   readonly memoryMiB: number;
@@ -110,7 +115,7 @@ export function planRoot(options: HostOptions, facts: RootFacts): Step[] {
   }
   steps.push({
     name: 'root file system',
-    hint: 'the initrd may be damaged: boot with buildos.init_debug to have its digest checked',
+    hint: 'the initrd may be damaged or cut short: boot with buildos.init_debug to have its digest checked',
     actions: [
       {
         kind: 'mount',
@@ -244,32 +249,29 @@ function limitTftpSize(options: HostOptions, memoryMiB: number): { sizeMiB: numb
   return { sizeMiB: limit, problems: [{ name: 'buildos.tftp_size', value: `${asked}M`, message }] };
 }
 
-function checkPayload({ payload, payloadBytes = 0, initramfsFreeBytes, memoryMiB }: RootFacts): void {
+function checkPayload({ payload, sizeBytes = 0, storedBytes, initramfsFreeBytes, memoryMiB }: RootFacts): void {
   const wanted = payload.squashfs.size;
-  if (payloadBytes === wanted) return;
-  if (payloadBytes > wanted) {
-    throw new InitError('payload', `${PAYLOAD} has ${payloadBytes} bytes, but stage 1 was made for one of ${wanted}`, {
+  const there = Math.min(sizeBytes, storedBytes ?? sizeBytes);
+  if (sizeBytes === wanted && there === wanted) return;
+  if (sizeBytes !== wanted && sizeBytes !== 0) {
+    throw new InitError('payload', `${PAYLOAD} has ${sizeBytes} bytes, but stage 1 was made for one of ${wanted}`, {
       hint: 'the initrd is a mix of two builds: publish the image again, and compare it with SHA256SUMS',
     });
   }
   if (initramfsFreeBytes < FULL_BYTES) {
     // Half of RAM holds the initramfs; what is missing has to fit in there too.
-    const needed = Math.ceil(memoryMiB + (2 * (wanted - payloadBytes)) / 2 ** 20 + 256);
+    const needed = Math.ceil(memoryMiB + (2 * (wanted - there)) / 2 ** 20 + 256);
     throw new InitError(
       'payload',
-      `Not enough RAM to unpack the initrd: ${payloadBytes} of ${wanted} bytes of ${PAYLOAD} fit, with ${memoryMiB} MiB in all`,
+      `Not enough RAM to unpack the initrd: ${there} of ${wanted} bytes of ${PAYLOAD} fit, with ${memoryMiB} MiB in all`,
       { hint: `give this host at least ${needed} MiB` },
     );
   }
-  throw new InitError(
-    'payload',
-    `The initrd is cut short: ${PAYLOAD} has ${payloadBytes} of ${wanted} bytes (${wanted - payloadBytes} are missing)`,
-    {
-      hint:
-        'compare buildos-initrd on the boot server with SHA256SUMS and publish it again if it differs; ' +
-        'if it is right, the transfer is cut: fetch it over HTTP rather than TFTP',
-    },
-  );
+  throw new InitError('payload', `The initrd is cut short: only ${there} of ${wanted} bytes of ${PAYLOAD} are there`, {
+    hint:
+      'compare buildos-initrd on the boot server with SHA256SUMS and publish it again if it differs; ' +
+      'if it is right, the transfer is cut: fetch it over HTTP rather than TFTP',
+  });
 }
 
 function findUser(passwd: string, name: string): Owner | undefined {
