@@ -39,7 +39,11 @@ function buildCommand(): Command {
       });
       const seconds = (performance.now() - started) / 1000;
       if (options.json) {
-        print({ ...image, seconds, properties: report.results.map(({ id, outcome }) => ({ id, outcome })) });
+        print({
+          ...image,
+          seconds,
+          properties: report.results.map(({ description, outcome }) => ({ description, outcome })),
+        });
         return;
       }
       process.stdout.write(`${describeImage(image)}\nbuilt in ${seconds.toFixed(1)} s\n`);

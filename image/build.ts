@@ -17,9 +17,8 @@ import type { Connection } from '../connections/connection.ts';
 import { openChain } from '../connections/open.ts';
 import { debianSources } from '../host/mmdebstrap.ts';
 import { formatImageManifest, type ImageManifest, type ImagePackage } from '../manifests/image-manifest.ts';
-import { deploy } from '../properties/deploy.ts';
-import type { DeployReport } from '../properties/deploy.ts';
-import { hostAttrs, type HostAttrs, type HostDefinition } from '../properties/host-definition.ts';
+import { checkReport, deploy, type DeployReport } from '../properties/deploy.ts';
+import { definitionDigest, hostAttrs, type HostDefinition } from '../properties/host-definition.ts';
 import { findOrMakeBaseRoot } from './base-root.ts';
 import { bundle, type Bundle } from './bundle.ts';
 import { HARDWARE, type Hardware } from './kernel-modules.ts';
@@ -68,21 +67,10 @@ export interface BuildResult {
   readonly report: DeployReport;
 }
 
-/** A build that cannot go on. */
-export class BuildError extends Error {
-  override readonly name = 'BuildError';
-  readonly hint: string;
-
-  constructor(message: string, hint: string, options?: { readonly cause: unknown }) {
-    super(message, options);
-    this.hint = hint;
-  }
-}
-
 /**
  * Builds an image. The result is in `<work>/images/<build id>/`, complete or not there.
  *
- * @throws {BuildError} when a property fails, naming it
+ * @throws {DeployError} when properties fail, naming them; the root that they were applied to is thrown away
  * @throws {CommandError} when a tool fails
  */
 export async function buildImage(options: BuildOptions): Promise<BuildResult> {
@@ -157,14 +145,7 @@ async function bundlePrograms(folder: string): Promise<Readonly<Record<ProgramNa
 async function applyProperties(definition: HostDefinition, root: string, options: BuildOptions): Promise<DeployReport> {
   await using connection = await openChain([['local'], ['chroot', { into: root }]]);
   const report = await deploy(definition, connection, options.signal ? { signal: options.signal } : {});
-  const failed = report.results.find((result) => result.outcome === 'failed' || result.outcome === 'aborted');
-  if (failed !== undefined) {
-    throw new BuildError(
-      `Cannot build "${definition.name}": ${failed.description} failed`,
-      'the properties before it were applied to a root that has been thrown away; mend the definition and build again',
-      { cause: failed.error },
-    );
-  }
+  checkReport(report);
   return report;
 }
 

@@ -37,8 +37,8 @@ test('publishImage() switches hosts to a version whose sums are right', async ()
   assert.equal(await readlink(join(into, 'current')), `versions/${'a'.repeat(20)}`);
   for (const line of (await readFile(join(into, 'current', 'SHA256SUMS'), 'utf8')).trim().split('\n')) {
     const [sum, name] = line.split(' *');
-    const content = await readFile(join(into, 'current', name ?? ''));
-    assert.equal(createHash('sha256').update(content).digest('hex'), sum, name);
+    const content: Uint8Array = await readFile(join(into, 'current', name ?? ''));
+    assert.equal(createHash('sha256').update(content).digest('hex'), sum, name ?? line);
   }
   const script = await readFile(join(into, 'boot.ipxe'), 'utf8');
   assert.match(

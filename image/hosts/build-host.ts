@@ -1,0 +1,211 @@
+/**
+ * The build host: Debian with systemd, a network for machines, containers, a C compiler for bootstrapping, and our programs.
+ *
+ * A list of properties, in the order in which they are applied. The files behind it are in `build-host/`: what is in it
+ * goes where the table {@link PLACES} says, by its suffix or its folder.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as apt from '../../properties/apt.ts';
+import * as file from '../../properties/file.ts';
+import type { HostDefinition } from '../../properties/host-definition.ts';
+import * as hostname from '../../properties/hostname.ts';
+import * as image from '../../properties/image.ts';
+import * as kernel from '../../properties/kernel.ts';
+import type { PropertyApplication } from '../../properties/property.ts';
+import * as systemd from '../../properties/systemd.ts';
+import * as user from '../../properties/user.ts';
+import type { ImageInputs } from '../build.ts';
+import { nodeRuntime } from './_node-runtime.ts';
+
+const FILES = join(import.meta.dirname, 'build-host');
+
+/** Where the files of `build-host/` go: the first fitting row counts. */
+const PLACES: readonly { readonly pattern: RegExp; readonly folder: string }[] = [
+  { pattern: /\.(network|netdev|link)$/, folder: '/etc/systemd/network' },
+  { pattern: /\.(service|socket|mount|swap|target|path|timer)$/, folder: '/etc/systemd/system' },
+  { pattern: /\.rules$/, folder: '/etc/udev/rules.d' },
+  { pattern: /^tmpfiles\.d\//, folder: '/etc/tmpfiles.d' },
+  { pattern: /^sysctl\.d\//, folder: '/etc/sysctl.d' },
+];
+
+/** The user that monitor, agents and bootstraps run as. */
+const BUILD = { name: 'build', id: 1000, home: '/build' } as const;
+
+const SYSTEM_PACKAGES = [
+  'linux-image-amd64',
+  'systemd-sysv',
+  'systemd-resolved',
+  'systemd-container', // systemd-nspawn
+  'udev',
+  'kmod',
+  'iproute2',
+  'nftables',
+  'openssh-server',
+  'btrfs-progs',
+  'e2fsprogs',
+  'ca-certificates',
+  'less',
+];
+
+/** What init (busybox) and Node need. */
+const RUNTIME_PACKAGES = ['busybox-static', 'libatomic1', 'libstdc++6'];
+
+/** What a toolchain may take for granted when it bootstraps: a C compiler and archivers. */
+const BOOTSTRAP_PACKAGES = ['gcc', 'libc6-dev', 'xz-utils', 'bzip2', 'zstd'];
+
+/** Units that an operating system in RAM has no use for; each costs time at every boot. */
+const MASKED = [
+  'apt-daily.timer',
+  'apt-daily-upgrade.timer',
+  'dpkg-db-backup.timer',
+  'e2scrub_all.timer',
+  'e2scrub_reap.service',
+  'fstrim.timer',
+  'systemd-firstboot.service',
+  'systemd-hwdb-update.service',
+  'systemd-journal-catalog-update.service',
+  'systemd-journal-flush.service',
+  'systemd-machine-id-commit.service',
+  'systemd-pcrphase.service',
+  'systemd-pcrphase-sysinit.service',
+  'systemd-pstore.service',
+  'systemd-random-seed.service',
+  'systemd-remount-fs.service',
+  'systemd-sysusers.service',
+  'systemd-tpm2-setup.service',
+  'systemd-tpm2-setup-early.service',
+  'systemd-update-done.service',
+  'systemd-update-utmp.service',
+  'systemd-networkd-wait-online.service',
+  'getty@tty1.service',
+  'console-getty.service',
+];
+
+/** The build host as an image; a definition in the sense of `image build`. */
+export function buildHost(inputs: ImageInputs): HostDefinition {
+  return {
+    name: 'build-host',
+    summary: 'Build OS: a diskless host that builds software in one-shot machines',
+    base: { distribution: 'debian', suite: 'trixie' },
+    properties: [
+      apt.installed([...SYSTEM_PACKAGES, ...RUNTIME_PACKAGES, ...BOOTSTRAP_PACKAGES]),
+      ...accounts(),
+      ...programs(inputs),
+      ...filesOfFolder(),
+      ...services(),
+      ...identity(inputs),
+      ...slim(),
+    ],
+  };
+}
+
+function accounts(): PropertyApplication[] {
+  return [
+    user.present({ name: BUILD.name, uid: BUILD.id, gid: BUILD.id, home: BUILD.home, shell: '/bin/bash' }),
+    ...['', '/tftp', '/toolchains', '/agents'].map((folder) =>
+      file.directory(`${BUILD.home}${folder}`, { owner: `${BUILD.name}:${BUILD.name}` }),
+    ),
+    file.directory('/build/machines'),
+    file.directory('/build/machines/default'),
+    file.directory('/state'),
+  ];
+}
+
+function programs(inputs: ImageInputs): PropertyApplication[] {
+  const { 'monitor.mjs': monitor, 'helper.mjs': helper } = inputs.programs;
+  return [
+    file.directory('/usr/lib/buildos'),
+    // init binds the initramfs's Node over it.
+    file.hasContent('/usr/lib/buildos/node', '', { mode: 0o755 }),
+    nodeRuntime('/usr/lib/buildos/lib'),
+    file.hasFile('/usr/lib/buildos/monitor.mjs', { source: monitor.file, sha256: monitor.sha256 }),
+    file.hasFile('/usr/lib/buildos/helper.mjs', { source: helper.file, sha256: helper.sha256 }),
+    file.symlink('/usr/local/bin/node', '/usr/lib/buildos/node'),
+  ];
+}
+
+/** Units, network, udev rules and so on, as they stand in `build-host/`. */
+function filesOfFolder(): PropertyApplication[] {
+  const names = readdirSync(FILES, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(FILES.length + 1))
+    .sort();
+  return names.map((name) => {
+    const place = PLACES.find(({ pattern }) => pattern.test(name));
+    if (place === undefined) throw new TypeError(`Cannot place ${join(FILES, name)}: no row of PLACES fits its name`);
+    return file.hasContent(
+      `${place.folder}/${name.slice(name.lastIndexOf('/') + 1)}`,
+      readFileSync(join(FILES, name), 'utf8'),
+    );
+  });
+}
+
+function services(): PropertyApplication[] {
+  return [
+    systemd.enabled([
+      'systemd-networkd.service',
+      'systemd-resolved.service',
+      'ssh.service',
+      // 'buildos-helper.socket',
+      'buildos-tftp.socket',
+      'buildos-monitor.service',
+    ]),
+    systemd.masked(MASKED),
+    systemd.defaultTarget('multi-user.target'),
+    // Without keys of its own the image is the same for everybody; a host makes one, in /state if there is a disk.
+    systemd.dropIn(
+      'ssh.service',
+      'host-key.conf',
+      [
+        '[Service]',
+        'ExecStartPre=',
+        'ExecStartPre=/bin/sh -c "[ -e /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N \'\' -f /etc/ssh/ssh_host_ed25519_key"',
+        'ExecStartPre=/usr/sbin/sshd -t',
+        '',
+      ].join('\n'),
+    ),
+    file.hasContent('/etc/ssh/sshd_config.d/buildos.conf', 'PasswordAuthentication no\nPermitRootLogin no\n'),
+    ...['rsa', 'ecdsa', 'ed25519'].flatMap((type) =>
+      ['', '.pub'].map((suffix) => file.absent(`/etc/ssh/ssh_host_${type}_key${suffix}`)),
+    ),
+    file.hasContent('/etc/systemd/journald.conf.d/buildos.conf', '[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\n'),
+    file.symlink('/etc/resolv.conf', '../run/systemd/resolve/stub-resolv.conf'),
+  ];
+}
+
+function identity(inputs: ImageInputs): PropertyApplication[] {
+  return [
+    hostname.is('buildos'),
+    file.hasContent('/etc/machine-id', ''),
+    file.hasContent('/etc/fstab', ''),
+    file.hasContent('/etc/buildos-note', inputs.note === '' ? '' : `${inputs.note}\n`),
+    // A panic ends in a reboot: nobody is there to press a button.
+    kernel.option('panic=30'),
+  ];
+}
+
+/** What a host in RAM never reads. The packages stay installed where the image is built: they are left out when packing. */
+function slim(): PropertyApplication[] {
+  return [
+    image.excludes([
+      'boot/*',
+      'etc/{apt,dpkg,initramfs-tools,kernel}',
+      'usr/bin/{apt*,dpkg*,debconf*,perl*,localedef,sqv,*lto-dump*,*gprof*}',
+      'usr/lib/{apt,dpkg,initramfs-tools,klibc,python3}',
+      'usr/lib/systemd/{catalog,boot,portable,ukify}',
+      'usr/lib/udev/{hwdb.bin,hwdb.d}',
+      'usr/lib/x86_64-linux-gnu/{gconv,perl-base}',
+      'usr/lib/x86_64-linux-gnu/lib{asan,hwasan,lsan,tsan,ubsan}.so*',
+      'usr/lib/x86_64-linux-gnu/lib{apt-pkg,apt-private,perl}*',
+      'usr/lib/gcc/x86_64-linux-gnu/*/lib*san*',
+      'usr/lib/gcc/x86_64-linux-gnu/*/plugin',
+      'usr/libexec/gcc/x86_64-linux-gnu/*/{lto1,lto-wrapper,g++-mapper-server}',
+      'usr/share/{bash-completion,bug,debconf,doc,doc-base,gcc,gdb,i18n,info,initramfs-tools,lintian,locale,man,menu,perl*,pixmaps,zsh}',
+      'usr/share/zoneinfo/{posix,right}',
+      'var/cache/*',
+      'var/lib/{apt,dpkg,initramfs-tools}',
+      'var/log/*',
+    ]),
+  ];
+}
