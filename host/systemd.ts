@@ -4,11 +4,14 @@
  * Both talk to systemd over its private socket when there is no D-Bus daemon, so nothing here needs one. Leaves out
  * `systemd-run --wait`, which does.
  */
-import { type Connection, text } from '../connections/connection.ts';
+import { type Connection, type RunOptions, text } from '../connections/connection.ts';
 
 /** `systemctl` waits for the job; a unit's own start and stop limits are shorter than this. */
 const JOB_TIMEOUT_MS = 120_000;
 const LOOK_TIMEOUT_MS = 20_000;
+
+/** systemctl(1), exit status: LSB's 5, program is not installed. */
+const NOT_LOADED = 5;
 
 /** A line of `systemctl list-units`. */
 export interface UnitLine {
@@ -88,9 +91,9 @@ export async function startUnit(on: Connection, unit: string): Promise<void> {
   await systemctl(on, ['start', '--', unit]);
 }
 
-/** Stops a unit and waits until it is down; one that systemd does not know is an error. */
+/** Stops a unit and waits until it is down; one that systemd does not know is down. */
 export async function stopUnit(on: Connection, unit: string): Promise<void> {
-  await systemctl(on, ['stop', '--', unit]);
+  await systemctl(on, ['stop', '--', unit], [0, NOT_LOADED]);
 }
 
 /** Stops a unit if it runs, and starts it. */
@@ -139,7 +142,7 @@ export function transientArgv(unit: TransientUnit): readonly string[] {
   ];
 }
 
-async function systemctl(on: Connection, words: readonly string[], okStatus?: 'any'): Promise<void> {
+async function systemctl(on: Connection, words: readonly string[], okStatus?: RunOptions['okStatus']): Promise<void> {
   await on.run(['systemctl', '--no-ask-password', ...words], {
     timeoutMs: JOB_TIMEOUT_MS,
     ...(okStatus && { okStatus }),
