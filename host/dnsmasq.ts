@@ -44,7 +44,9 @@ export function dnsmasqArgv(network: DnsmasqNetwork): string[] {
     '--keep-in-foreground',
     '--conf-file=/dev/null',
     '--pid-file=',
+    // No change of user or group: the kernel then forgets that it was to kill us with our parent (prctl(2), PR_SET_PDEATHSIG).
     '--user=root',
+    '--group=root',
     '--log-facility=-',
     '--port=0',
     `--interface=${network.interface}`,

@@ -166,11 +166,22 @@ export class Lab implements AsyncDisposable {
 /** Removes the namespaces and folders of labs whose process is gone. */
 async function removeStale(local: Connection): Promise<void> {
   for (const name of staleNamespaces(text(await local.run(['ip', 'netns', 'list'])), isAlive)) {
+    // There should be none. A namespace that somebody lives in goes on without its name, and its ports stay taken.
+    const pids = text(await local.run(['ip', 'netns', 'pids', name], { okStatus: 'any' })).split('\n');
+    for (const pid of pids.map(Number).filter((each) => each > 1)) kill(pid);
     await local.run(['ip', 'netns', 'delete', name], { okStatus: 'any' });
   }
   await mkdir(RUNTIME_FOLDER, { recursive: true, mode: 0o755 });
   for (const name of staleNamespaces((await readdir(RUNTIME_FOLDER)).join('\n'), isAlive)) {
     await rm(join(RUNTIME_FOLDER, name), { recursive: true, force: true });
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
   }
 }
 

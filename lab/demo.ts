@@ -1,0 +1,446 @@
+/**
+ * The whole product on one machine, step by step: image → machine → PXE → toolchain → task → log over TFTP → a new image → reboot.
+ *
+ * Each step is a title and what it does; who shows them decides how. Steps share what they found in one record, in order.
+ * The folder of a demo:
+ *
+ *     <work>/demo/www/          what the lab serves: image/, toolchain/, sources/
+ *     <work>/demo/console.log   everything the host's serial console said
+ *     <work>/demo/build.log     the build's log, as read over TFTP
+ *     <work>/demo/results/      what came back to the controller: result.json, a log per operation, upload.tar
+ *     <work>/demo/boot-1.svg    boot charts
+ */
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { text } from '../connections/connection.ts';
+import { openLocal } from '../connections/local.ts';
+import { type TaskView, taskViewSchema } from '../controller/task-view.ts';
+import { fetchSourceArchive, findMirror } from '../host/apt.ts';
+import type { Accelerator, Firmware } from '../host/qemu.ts';
+import { buildImage } from '../image/build.ts';
+import type { BuiltImage } from '../image/built-image.ts';
+import { buildHost } from '../image/hosts/build-host.ts';
+import { publishImage } from '../image/publish.ts';
+import { createMachine } from '../machines/create.ts';
+import { findAccelerator } from './accelerator.ts';
+import { type Phase, findMilestones, findPhases, formatChartSvg } from './boot-chart.ts';
+import { makeStateDisk } from './disks.ts';
+import { Guest } from './guest.ts';
+import { type Lab, openLab } from './lab.ts';
+import { LAB_ADDRESS } from './network.ts';
+import { type StatusReading, logPath, readHostFile, readStatus, waitForStatus } from './status.ts';
+import { BMAKE, HELLO, TOOLCHAIN_LIST, publishToolchain } from './toolchain/publish.ts';
+
+/** The machine that the demo builds on. */
+export const DEMO_MACHINE = 'linux_debian_13-gcc_14';
+
+export interface DemoOptions {
+  readonly work: string;
+  readonly firmware: Exclude<Firmware, 'direct'>;
+  readonly memoryMiB: number;
+  readonly signal: AbortSignal;
+  /** `cli/main.ts`: the demo gives its task with `buildos submit`, like anybody. */
+  readonly cli: string;
+}
+
+/** Gets lines of progress: the last one is what is going on. */
+export type Say = (line: string) => void;
+
+/** A step of the demo; `run` gives a line that says what came of it. */
+export interface DemoStep {
+  readonly title: string;
+  readonly run: (say: Say) => Promise<string>;
+}
+
+/** What the demo has shown. */
+export interface DemoOutcome {
+  readonly buildIds: readonly [before: string, after: string];
+  readonly accelerator: Accelerator;
+  readonly boots: readonly { readonly phases: readonly Phase[]; readonly chart: string }[];
+  readonly task: TaskView;
+  /** How often the log was read over TFTP while the build ran, and how long it was in the end. */
+  readonly log: { readonly file: string; readonly readsWhileRunning: number; readonly bytes: number };
+  readonly results: string;
+  readonly console: string;
+  readonly image: string;
+}
+
+/** A step did not come to what it should. */
+export class DemoError extends Error {
+  override readonly name = 'DemoError';
+  readonly hint: string;
+
+  constructor(message: string, hint: string) {
+    super(message);
+    this.hint = hint;
+  }
+}
+
+/** What a step leaves to the ones after it. */
+interface Found {
+  mirror?: string;
+  image?: BuiltImage;
+  machineDisk?: string;
+  accelerator?: Accelerator;
+  lab?: Lab;
+  guest?: Guest;
+  firstStatus?: StatusReading | undefined;
+  task?: TaskView;
+  log?: DemoOutcome['log'];
+  nextImage?: BuiltImage;
+  lastStatus?: StatusReading;
+}
+
+/** Limits for what is waited for; generous for two busy cores without KVM. */
+const LIMITS = { bootMs: 300_000, toolchainMs: 600_000, taskMs: 1_200_000, rebootMs: 600_000 } as const;
+
+/** A demo that has not begun. Disposing it ends the host and the lab. */
+export class Demo implements AsyncDisposable {
+  readonly #options: DemoOptions;
+  readonly #folder: string;
+  readonly #found: Found = {};
+
+  constructor(options: DemoOptions) {
+    this.#options = options;
+    this.#folder = join(resolve(options.work), 'demo');
+  }
+
+  /** In order; one after the other. */
+  get steps(): readonly DemoStep[] {
+    return [
+      { title: 'Build the image of the build host', run: (say) => this.#buildImage(say) },
+      { title: `Make the build machine ${DEMO_MACHINE}`, run: (say) => this.#makeMachine(say) },
+      { title: 'Publish the toolchain and the sources', run: (say) => this.#publishSources(say) },
+      { title: 'Boot a diskless host over PXE', run: (say) => this.#boot(say) },
+      { title: 'Bootstrap the toolchain, start the agent', run: (say) => this.#bootstrap(say) },
+      { title: `Build ${HELLO.name} ${HELLO.version}, its log read over TFTP`, run: (say) => this.#buildPackage(say) },
+      { title: 'Publish a new image; the host reboots into it', run: (say) => this.#update(say) },
+    ];
+  }
+
+  /** How to reach the host while it runs, as lines for a person. */
+  describeAccess(): readonly string[] {
+    const { lab, guest } = this.#found;
+    if (lab === undefined || guest === undefined) return [];
+    const inside = `ip netns exec ${lab.namespace}`;
+    const host = lab.port().address;
+    return [
+      `console      socat -,rawer,escape=0x1d UNIX-CONNECT:${guest.sockets.console}   (Ctrl-] leaves)`,
+      `status       ${inside} curl tftp://${host}/status.json`,
+      `any file     ${inside} ./buildos tftp get ${host} status.json`,
+      `controller   ${inside} curl '${lab.controllerUrl ?? ''}/?tasks'`,
+      `all of it    the namespace is ${lab.namespace}; the host is ${host}, the lab ${LAB_ADDRESS}`,
+    ];
+  }
+
+  /** Lets a person have the console. */
+  releaseConsole(): void {
+    this.#found.guest?.releaseConsole();
+  }
+
+  /** Writes the boot charts. @throws {DemoError} when not all steps have been run */
+  async outcome(): Promise<DemoOutcome> {
+    const { image, nextImage, accelerator, lab, guest, task, log } = this.#found;
+    if (!image || !nextImage || !accelerator || !lab || !guest || !task || !log) throw this.#early();
+    const reset = this.#resetAtMs(guest);
+    const boots = [
+      this.#phases({ powerOnMs: guest.startedAtMs, untilMs: reset }, this.#found.firstStatus),
+      this.#phases({ powerOnMs: reset }, this.#found.lastStatus),
+    ];
+    const charts: DemoOutcome['boots'][number][] = [];
+    for (const [index, phases] of boots.entries()) {
+      const chart = join(this.#folder, `boot-${index + 1}.svg`);
+      const buildId = (index === 0 ? image : nextImage).buildId.slice(0, 8);
+      const title = `Build OS ${buildId}: ${this.#options.firmware}, ${accelerator}${index === 0 ? '' : ', after the update'}`;
+      await writeFile(chart, formatChartSvg(phases, title));
+      charts.push({ phases, chart });
+    }
+    return {
+      buildIds: [image.buildId, nextImage.buildId],
+      accelerator,
+      boots: charts,
+      task,
+      log,
+      results: join(this.#folder, 'results'),
+      console: guest.consoleLog,
+      image: image.folder,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#found.guest?.close();
+    await this.#found.lab?.close();
+  }
+
+  async #buildImage(say: Say): Promise<string> {
+    const image = await this.#build('', say);
+    this.#found.image = image;
+    const { kernel, initrd } = image.sizes;
+    return `${image.buildId.slice(0, 8)}, kernel ${mebibytes(kernel)}, initrd ${mebibytes(initrd)}`;
+  }
+
+  async #makeMachine(say: Say): Promise<string> {
+    const { signal, work } = this.#options;
+    const machine = await createMachine({
+      name: DEMO_MACHINE,
+      work: resolve(work),
+      mirror: await this.#mirror(),
+      signal,
+      onProgress: say,
+    });
+    this.#found.machineDisk = machine.disk;
+    return `on ${basename(machine.disk)}, a btrfs disk labelled buildos.machines`;
+  }
+
+  async #publishSources(say: Say): Promise<string> {
+    const { signal, work } = this.#options;
+    const local = openLocal();
+    const where = { mirror: await this.#mirror(), cache: join(resolve(work), 'cache/sources'), signal };
+    await mkdir(where.cache, { recursive: true });
+    say('bmake, from Debian’s source archive');
+    const bmake = await fetchSourceArchive(local, { ...BMAKE, ...where });
+    say('hello, from Debian’s source archive');
+    const hello = await fetchSourceArchive(local, { ...HELLO, ...where });
+    await rm(join(this.#folder, 'www'), { recursive: true, force: true });
+    const sources = join(this.#folder, 'www/sources');
+    await mkdir(sources, { recursive: true });
+    await copyFile(hello.path, join(sources, basename(hello.path)));
+    say('the agent, from this checkout');
+    const files = await publishToolchain({ folder: join(this.#folder, 'www/toolchain'), bmake: bmake.path });
+    this.#helloUrl = `sources/${basename(hello.path)}`;
+    this.#helloSha256 = hello.sha256;
+    return `${files.length} files, and ${basename(hello.path)}`;
+  }
+
+  #helloUrl = '';
+  #helloSha256 = '';
+
+  async #boot(say: Say): Promise<string> {
+    const { image, machineDisk } = this.#found;
+    if (!image || machineDisk === undefined) throw this.#early();
+    say('looking whether KVM works');
+    const accelerator = await findAccelerator(image.kernel);
+    this.#found.accelerator = accelerator;
+    const www = join(this.#folder, 'www');
+    const controller = join(this.#folder, 'controller');
+    await rm(controller, { recursive: true, force: true });
+    await mkdir(controller, { recursive: true });
+    const lab = await openLab({
+      httpFolder: www,
+      controllerFolder: controller,
+      bootScript: `#!ipxe\nchain --autofree http://${LAB_ADDRESS}/image/boot.ipxe\n`,
+    });
+    this.#found.lab = lab;
+    await this.#publish(image, lab);
+    const state = join(this.#folder, 'state.img');
+    await makeStateDisk(openLocal(), state);
+    const guest = await Guest.start({
+      name: 'build-host',
+      firmware: this.#options.firmware,
+      accelerator,
+      memoryMiB: this.#options.memoryMiB,
+      disks: [
+        // The machines stay as they were made, however this demo ends; the state is the host's own.
+        { file: machineDisk, format: 'raw', snapshot: true },
+        { file: state, format: 'raw' },
+      ],
+      network: lab.network(),
+      folder: this.#folder,
+    });
+    this.#found.guest = guest;
+    const stop = guest.log.listen((event) => event.source === 'console' && say(event.line));
+    try {
+      const status = await this.#waitForStatus('the monitor', () => true, { timeoutMs: LIMITS.bootMs });
+      const seconds = (Date.now() - guest.startedAtMs) / 1000;
+      return `${this.#options.firmware}, ${accelerator}: monitor up after ${seconds.toFixed(0)} s (${status.state})`;
+    } finally {
+      stop();
+    }
+  }
+
+  async #bootstrap(say: Say): Promise<string> {
+    const status = await this.#waitForStatus(
+      'agent ready',
+      ({ toolchains, events }) => {
+        const broken = Object.entries(toolchains).find(([, toolchain]) => toolchain.state === 'failed');
+        if (broken !== undefined) {
+          throw new DemoError(`Toolchain ${broken[0]}: ${broken[1].error ?? 'failed'}`, broken[1].hint ?? this.#hint());
+        }
+        return events.some((event) => event.name.startsWith('agent-ready'));
+      },
+      { timeoutMs: LIMITS.toolchainMs, onStatus: ({ status: line }) => say(line) },
+    );
+    return status.status;
+  }
+
+  async #buildPackage(say: Say): Promise<string> {
+    const { lab, guest } = this.#found;
+    if (!lab || !guest || lab.controllerUrl === undefined) throw this.#early();
+    const { controllerUrl } = lab;
+    const submit = [process.execPath, this.#options.cli, 'submit', '--controller', controllerUrl, '--wait', '--json'];
+    const task = {
+      '--name': HELLO.name,
+      '--version': HELLO.version,
+      '--source': `${lab.url}/${this.#helloUrl}`,
+      '--sha256': this.#helloSha256,
+      '--machine': DEMO_MACHINE,
+      '--timeout': String(LIMITS.taskMs / 1000),
+    };
+    const ended = new AbortController();
+    const submitted = lab
+      .run([...submit, ...Object.entries(task).flat()], {
+        okStatus: 'any',
+        timeoutMs: LIMITS.taskMs + 10_000,
+        signal: this.#options.signal,
+      })
+      .finally(() => ended.abort());
+    const live = this.#followLog(lab, ended.signal, say);
+    const answer = await submitted;
+    const followed = await live;
+    if (answer.stdout.length === 0) {
+      throw new DemoError(`Cannot give the task: ${Buffer.from(answer.stderr).toString('utf8').trim()}`, this.#hint());
+    }
+    const view = taskViewSchema.parse(JSON.parse(text(answer)));
+    this.#found.task = view;
+    await this.#collect(lab, controllerUrl, view);
+    if (view.status !== 'success' && view.status !== 'warning') {
+      throw new DemoError(
+        `${HELLO.name} ${HELLO.version}: ${view.status ?? view.state}`,
+        `the logs are in ${join(this.#folder, 'results')}; the host's console in ${guest.consoleLog}`,
+      );
+    }
+    // Once more after the build, from the host and not from the controller.
+    const log = (followed.path && (await readHostFile(lab, followed.path))) || followed.log;
+    if (followed.reads === 0 || log === '') {
+      throw new DemoError('The log could not be read over TFTP while the build ran', this.#hint());
+    }
+    const file = join(this.#folder, 'build.log');
+    await writeFile(file, log);
+    this.#found.log = { file, readsWhileRunning: followed.reads, bytes: Buffer.byteLength(log) };
+    this.#found.firstStatus = await readStatus(lab);
+    const operations = view.operations.map(({ operation, status }) => `${operation} ${status}`).join(', ');
+    return `${view.status}: ${operations}; log read ${followed.reads} times while it grew`;
+  }
+
+  /** Reads the log of the running build over TFTP, again and again, until told to stop. */
+  async #followLog(
+    lab: Lab,
+    ended: AbortSignal,
+    say: Say,
+  ): Promise<{ readonly path: string; readonly reads: number; readonly log: string }> {
+    let path = '';
+    let log = '';
+    let reads = 0;
+    while (!ended.aborted) {
+      const task = (await readStatus(lab))?.tasks[0];
+      if (task !== undefined) path = logPath(task);
+      const now = path === '' ? undefined : await readHostFile(lab, path);
+      if (now !== undefined && !ended.aborted) {
+        if (now.length > log.length) reads += 1;
+        for (const line of now.slice(log.length).split('\n').slice(-6)) if (line.trim() !== '') say(line);
+        log = now;
+      }
+      await sleep(1500, undefined, { signal: ended }).catch(() => {}); // that it ended is what the loop looks at
+    }
+    return { path, reads, log };
+  }
+
+  /** Gets result, logs and uploads from the controller. */
+  async #collect(lab: Lab, controllerUrl: string, task: TaskView): Promise<void> {
+    const results = join(this.#folder, 'results');
+    await rm(results, { recursive: true, force: true });
+    await mkdir(results, { recursive: true });
+    await writeFile(join(results, 'result.json'), `${JSON.stringify(task, undefined, 2)}\n`);
+    const get = async (query: string, file: string): Promise<void> => {
+      const argv = ['curl', '--silent', '--fail', '--output', join(results, file), `${controllerUrl}/?${query}`];
+      await lab.run(argv, { timeoutMs: 60_000 });
+    };
+    for (const { operation } of task.operations) {
+      await get(`log=${task.id}&operation=${operation}`, `${operation}.log`);
+    }
+    if (task.uploads.length > 0) await get(`upload=${task.id}`, 'upload.tar');
+  }
+
+  async #update(say: Say): Promise<string> {
+    const { lab, guest, image } = this.#found;
+    if (!lab || !guest || !image) throw this.#early();
+    const next = await this.#build('changed by the demo', say);
+    if (next.buildId === image.buildId) throw new DemoError('The changed image has the same build id', this.#hint());
+    this.#found.nextImage = next;
+    const publishedAtMs = Date.now();
+    await this.#publish(next, lab);
+    say(`published ${next.buildId.slice(0, 8)}`);
+    const status = await this.#waitForStatus(
+      `the host on image ${next.buildId.slice(0, 8)}`,
+      ({ buildId, events }) => buildId === next.buildId && events.some((event) => event.name.startsWith('agent-ready')),
+      { timeoutMs: LIMITS.rebootMs, onStatus: ({ status: line }) => say(line) },
+    );
+    this.#found.lastStatus = status;
+    const seconds = ((Date.now() - publishedAtMs) / 1000).toFixed(0);
+    return `${image.buildId.slice(0, 8)} → ${next.buildId.slice(0, 8)}, ready again ${seconds} s after it was published`;
+  }
+
+  async #build(note: string, say: Say): Promise<BuiltImage> {
+    const { work, signal } = this.#options;
+    const options = { definition: buildHost, work, note, signal, mirror: await this.#mirror(), onProgress: say };
+    return (await buildImage(options)).image;
+  }
+
+  async #publish(image: BuiltImage, lab: Lab): Promise<void> {
+    await publishImage({
+      image,
+      into: join(this.#folder, 'www/image'),
+      url: `${lab.url}/image`,
+      kernelArgs: ['console=ttyS0'],
+      options: {
+        toolchain_url: `${lab.url}/toolchain/${TOOLCHAIN_LIST}`,
+        controller_url: lab.controllerUrl ?? '',
+        instances: '1',
+        monitor_interval: '5',
+      },
+    });
+  }
+
+  #waitForStatus(
+    what: string,
+    wants: (status: StatusReading) => boolean,
+    options: { readonly timeoutMs: number; readonly onStatus?: (status: StatusReading) => void },
+  ): Promise<StatusReading> {
+    const { lab, guest } = this.#found;
+    if (!lab || !guest) throw this.#early();
+    return guest.whileRunning(what, (ended) =>
+      waitForStatus(lab, wants, { ...options, what, signal: AbortSignal.any([this.#options.signal, ended]) }),
+    );
+  }
+
+  async #mirror(): Promise<string> {
+    this.#found.mirror ??= await findMirror(openLocal());
+    return this.#found.mirror;
+  }
+
+  #phases(
+    when: { readonly powerOnMs: number; readonly untilMs?: number },
+    status: StatusReading | undefined,
+  ): readonly Phase[] {
+    const { lab, guest } = this.#found;
+    return findPhases(findMilestones({ ...when, lab: lab?.log.events ?? [], guest: guest?.log.events ?? [], status }));
+  }
+
+  /** When the guest rebooted by itself, last. */
+  #resetAtMs(guest: Guest): number {
+    const reset = guest.log.events.findLast((event) => event.source === 'qemu' && event.what === 'reset');
+    if (reset === undefined) throw new DemoError('The host has the new image without having rebooted', this.#hint());
+    return reset.atMs;
+  }
+
+  #hint(): string {
+    return `the host's console is in ${join(this.#folder, 'console.log')}`;
+  }
+
+  #early(): DemoError {
+    return new DemoError('A step of the demo was run before the ones it stands on', 'run the steps in order');
+  }
+}
+
+const mebibytes = (bytes: number): string => `${(bytes / 1024 ** 2).toFixed(0)} MiB`;
