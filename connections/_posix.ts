@@ -25,8 +25,8 @@ export interface PosixHop {
     argv: readonly string[],
     options: { readonly env: RunOptions['env']; readonly cwd: RunOptions['cwd'] },
   ): readonly string[];
-  /** Looks at a failure before it is reported: an error of the hop itself is thrown from here. */
-  examine?(error: CommandError): void;
+  /** Looks at every status but 0 before it is reported: an error of the hop itself is thrown from here. */
+  examine?(result: Pick<RunResult, 'status' | 'stderr'>): void;
   /** Whether a written file goes to the disk before it takes its name; default true. */
   readonly durable?: boolean;
   /** Files are those of `base`: no need to go through programs. */
@@ -44,7 +44,9 @@ export function posixConnection(way: PosixHop): Connection {
     const { env, cwd, ...rest } = options;
     if (cwd !== undefined) checkPath(cwd);
     try {
-      return await base.run(way.wrap(argv, { env, cwd }), rest);
+      const result = await base.run(way.wrap(argv, { env, cwd }), rest);
+      if (result.status !== 0) way.examine?.(result);
+      return result;
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       way.examine?.(error);

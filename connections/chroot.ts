@@ -14,11 +14,14 @@
  * invoke-rc.d and its kind, which say what they did not do. Nothing of that is written into the root: an own
  * policy-rc.d would have to be, since a bind needs a file to sit on. (One that the root has is covered by ours.)
  *
+ * What a program writes comes to us over a socket, as Node has it: inside, a redirection to /dev/stderr fails (ENXIO),
+ * while writing to the descriptor (`>&2`) works.
+ *
  * Names are resolved as on this host: its /etc/resolv.conf is bound over the root's, or put where the root's link into
  * /run leads. A root that has none gets none.
  */
 import { assignment, posixConnection, withEnvironment } from './_posix.ts';
-import { type Connection, type Hop, CommandError, HopError, checkPath, lines } from './connection.ts';
+import { type Connection, type Hop, type RunResult, HopError, checkPath, lines } from './connection.ts';
 
 /** A path of the outside to be seen inside. */
 export interface Bind {
@@ -86,7 +89,7 @@ export async function openChroot(base: Connection, options: ChrootOptions): Prom
       const inner = withEnvironment(argv, { env: undefined, cwd });
       return [...outer, 'env', '-i', ...variables, 'chroot', '--', '.', ...inner];
     },
-    examine: (error) => throwSetupError(hop, error),
+    examine: (result) => throwSetupError(hop, result),
   });
 }
 
@@ -197,9 +200,9 @@ function hopArguments(options: ChrootOptions): Record<string, string | boolean> 
 }
 
 /** The script's own failure, which is no failure of the command. */
-function throwSetupError(hop: Hop, error: CommandError): void {
-  if (error.status !== SETUP_STATUS) return;
-  const said = Buffer.from(error.stderr).toString('utf8').trim().split('\n');
+function throwSetupError(hop: Hop, result: Pick<RunResult, 'status' | 'stderr'>): void {
+  if (result.status !== SETUP_STATUS) return;
+  const said = Buffer.from(result.stderr).toString('utf8').trim().split('\n');
   const last = said.at(-1) ?? '';
   if (last.startsWith(SETUP_MARK)) {
     const before = said.slice(0, -1).join('; ');

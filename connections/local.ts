@@ -6,6 +6,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { dirname } from 'node:path';
 
 import { TERM_GRACE_MS, signalGroup, spawnGroup } from './_spawn.ts';
@@ -24,8 +25,9 @@ import {
 /** Most output that a run collects unless the caller allows another amount. */
 const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
 
-/** How long a pipe may stay open without a byte after the program ended: a daemon may have inherited it. */
+/** How long a pipe may stay open without a byte after the program ended (a daemon may have inherited it), and in all. */
 const PIPE_GRACE_MS = 500;
+const PIPE_LIMIT_MS = 5000;
 
 /** Opens the connection to this host. It holds nothing; disposing it does nothing. */
 export function openLocal(): Connection {
@@ -127,8 +129,9 @@ function runToEnd(argv: readonly string[], options: RunOptions): Promise<Ended> 
       settle();
     });
     child.on('exit', (code, signal) => {
-      exit = { status: code ?? 128, signal: signal ?? undefined };
+      exit = { status: code ?? 128 + (signal === null ? 0 : constants.signals[signal]), signal: signal ?? undefined };
       awaitPipes();
+      timers.add(setTimeout(settle, PIPE_LIMIT_MS));
     });
     child.on('close', settle);
     if (options.timeoutMs !== undefined) timers.add(setTimeout(() => end('timeout'), options.timeoutMs));

@@ -5,6 +5,7 @@
  */
 import { closeSync, openSync } from 'node:fs';
 
+import { constants } from 'node:os';
 import { signalGroup, spawnGroup } from './_spawn.ts';
 import { CommandError, checkArgv } from './connection.ts';
 import { LineLog } from './line-log.ts';
@@ -31,7 +32,7 @@ export interface StartOptions {
 
 /** How a child ended: its status, or the signal that killed it. */
 export interface ProcessExit {
-  /** 128 when a signal killed it. */
+  /** 128 + n when signal n killed it. */
   readonly status: number;
   readonly signal: string | undefined;
 }
@@ -98,7 +99,7 @@ export async function start(argv: readonly string[], options: StartOptions = {})
     child.stderr?.on('data', (chunk: Buffer) => (wanted === 'stdout' ? stdout : stderr).push(chunk));
     child.stdin?.on('error', () => {}); // EPIPE: write() tells
     child.on('exit', (code, signal) => {
-      exit = { status: code ?? 128, signal: signal ?? undefined };
+      exit = { status: code ?? 128 + (signal === null ? 0 : constants.signals[signal]), signal: signal ?? undefined };
       setTimeout(settle, PIPE_GRACE_MS).unref();
     });
     child.on('close', settle);

@@ -44,11 +44,10 @@ export const installed: (names: readonly string[]) => PropertyApplication = defi
   check: (host, names) => missing(host, names).length === 0,
   plan: (host, names) => missing(host, names).map((name) => `install ${name}`),
   apply: async (host, names) => await install(host, missing(host, names)),
+  checkUnapplied: (host, names) => !names.some((name) => isInstalled(host, name)),
   unapply: async (host, names) => {
     const there = names.filter((name) => isInstalled(host, name));
-    if (there.length === 0) return 'no-change';
     await apt(host, ['remove', '--', ...there]);
-    return 'changed';
   },
 });
 
@@ -70,12 +69,8 @@ export const removed: (names: readonly string[]) => PropertyApplication = define
     const there = names.filter((name) => isInstalled(host, name));
     await apt(host, ['purge', '--allow-remove-essential', '--auto-remove', '--', ...there]);
   },
-  unapply: async (host, names) => {
-    const absent = missing(host, names);
-    if (absent.length === 0) return 'no-change';
-    await install(host, absent);
-    return 'changed';
-  },
+  checkUnapplied: (host, names) => missing(host, names).length === 0,
+  unapply: async (host, names) => await install(host, missing(host, names)),
 });
 
 /** /etc/apt/sources.list has exactly these lines. The package lists are fetched when packages are installed. */
@@ -161,6 +156,7 @@ async function install(host: HostWriter, names: readonly string[]): Promise<void
 }
 
 async function apt(host: HostWriter, words: readonly string[]): Promise<void> {
-  const env = { DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' };
+  // The last is for the package sudo, which refuses to go where root has no password.
+  const env = { DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8', SUDO_FORCE_REMOVE: 'yes' };
   await host.run([...APT_GET, ...words], { env, timeoutMs: APT_TIMEOUT_MS });
 }

@@ -39,6 +39,7 @@ export const unapplied: (child: PropertyApplication) => PropertyApplication = de
   describe: (child) => `not: ${describeApplication(child)}`,
   children: (child) => [child],
   attrsFrom: () => [],
+  plan: (walk, child) => walk.planUnapplied(child),
   apply: (walk, child) => walk.unapply(child),
   unapply: (walk, child) => walk.apply(child),
 });
@@ -85,6 +86,13 @@ export const onChange: (child: PropertyApplication, ...then: PropertyApplication
       `${describeApplication(child)} (on change: ${then.map(describeApplication).join(', ')})`,
     children: (child, ...then) => [child, ...then],
     facts: (child, ...then) => [{ fact: 'file', path: debtOf(child, then) }],
+    plan: async (walk, child, ...then) => {
+      const planned = [...(await walk.plan(child))];
+      const follows =
+        walk.facts.file(debtOf(child, then)) !== undefined || planned.some(({ state }) => state === 'change');
+      for (const one of follows ? then : []) planned.push(...(await walk.plan(one)));
+      return planned;
+    },
     apply: (walk, child, ...then) =>
       applyWithDebt(
         walk,

@@ -16,6 +16,8 @@ import {
   InapplicablePropertyError,
   NotReversibleError,
   type Outcome,
+  type PlanWalk,
+  type PlannedProperty,
   type PropertyApplication,
   type PropertyDefinition,
   type CombinatorDefinition,
@@ -73,16 +75,6 @@ export interface DeployOptions {
   /** Aborting ends the running command; what was not tried is reported as skipped. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: DeployProgress) => void;
-}
-
-/** What a plan says of one property. */
-export interface PlannedProperty {
-  readonly application: PropertyApplication;
-  readonly description: string;
-  /** `unknown`: it has no check, so only applying tells. */
-  readonly state: 'ok' | 'change' | 'unknown';
-  /** What would change, for people; may be empty. */
-  readonly lines: readonly string[];
 }
 
 /** A report with failures, as an error. */
@@ -208,22 +200,48 @@ class Work {
     return result;
   }
 
-  async plan(application: PropertyApplication): Promise<PlannedProperty[]> {
+  async plan(application: PropertyApplication): Promise<readonly PlannedProperty[]> {
     const { type, definition } = readRegistered(application.p);
+    await this.#ensureFacts(definition, application);
     if (type === 'combinator') {
-      checkReversible(application);
-      const planned: PlannedProperty[] = [];
-      for (const child of definition.children(...application.a)) planned.push(...(await this.plan(child)));
-      return planned;
+      const walk: PlanWalk = {
+        facts: this.#facts,
+        plan: (child) => this.plan(child),
+        planUnapplied: (child) => this.#planUnapplied(child),
+      };
+      if (definition.plan !== undefined) return await definition.plan(walk, ...application.a);
+      return await this.#planEach(definition.children(...application.a), (child) => this.plan(child));
     }
     const description = definition.describe(...application.a);
     if (definition.apply === undefined) return [{ application, description, state: 'ok', lines: [] }];
     if (definition.check === undefined) return [{ application, description, state: 'unknown', lines: [] }];
+    const holds = await definition.check(this.#host, ...application.a);
+    const lines = holds ? [] : ((await definition.plan?.(this.#host, ...application.a)) ?? []);
+    return [{ application, description, state: holds ? 'ok' : 'change', lines }];
+  }
+
+  async #planUnapplied(application: PropertyApplication): Promise<readonly PlannedProperty[]> {
+    const { type, definition } = readRegistered(application.p);
+    if (definition.unapply === undefined) throw new NotReversibleError(application.p);
+    if (type === 'combinator') {
+      if (application.p === 'unapplied')
+        return await this.#planEach(definition.children(...application.a), (child) => this.plan(child));
+      const children = definition.children(...application.a).toReversed();
+      return await this.#planEach(children, (child) => this.#planUnapplied(child));
+    }
     await this.#ensureFacts(definition, application);
-    if (await definition.check(this.#host, ...application.a))
-      return [{ application, description, state: 'ok', lines: [] }];
-    const lines = (await definition.plan?.(this.#host, ...application.a)) ?? [];
-    return [{ application, description, state: 'change', lines }];
+    const description = `not: ${definition.describe(...application.a)}`;
+    const gone = await definition.checkUnapplied?.(this.#host, ...application.a);
+    return [{ application, description, state: gone === undefined ? 'unknown' : gone ? 'ok' : 'change', lines: [] }];
+  }
+
+  async #planEach(
+    children: readonly PropertyApplication[],
+    plan: (child: PropertyApplication) => Promise<readonly PlannedProperty[]>,
+  ): Promise<readonly PlannedProperty[]> {
+    const planned: PlannedProperty[] = [];
+    for (const child of children) planned.push(...(await plan(child)));
+    return planned;
   }
 
   get #aborted(): boolean {
@@ -388,22 +406,6 @@ function checkKind(application: PropertyApplication, connection: Connection): vo
     throw new InapplicablePropertyError(
       `Cannot apply "${application.p}": it needs our JavaScript at the far end, and there is a shell only`,
     );
-  }
-}
-
-/**
- * Looks whether what an `unapplied` holds can be taken back.
- *
- * @throws {NotReversibleError}
- */
-function checkReversible(application: PropertyApplication): void {
-  const { type, definition } = readRegistered(application.p);
-  if (type !== 'combinator') return;
-  for (const child of definition.children(...application.a)) {
-    if (application.p === 'unapplied' && readRegistered(child.p).definition.unapply === undefined) {
-      throw new NotReversibleError(child.p);
-    }
-    checkReversible(child);
   }
 }
 

@@ -3,6 +3,7 @@
  * touched that is right already.
  */
 import { createHash } from 'node:crypto';
+import { CommandError } from '../connections/connection.ts';
 import { type FactRequest, type FileFact } from './facts.ts';
 import {
   type HostReader,
@@ -39,6 +40,7 @@ export const hasContent: (path: string, text: string, options?: FileOptions) => 
     if (isContent(host.facts.file(path), digestOf(text))) await setAttributes(host, path, options, 0o644);
     else await writeWhole(host, path, Buffer.from(text), options);
   },
+  checkUnapplied: ({ facts }, path) => facts.file(path) === undefined,
   unapply: async (host, path) => await removeFile(host, path),
 });
 
@@ -62,6 +64,7 @@ export const hasFile: (path: string, source: Source, options?: FileOptions) => P
     if (isContent(host.facts.file(path), source.sha256)) await setAttributes(host, path, options, 0o644);
     else await writeWhole(host, path, await host.readSource(source), options);
   },
+  checkUnapplied: ({ facts }, path) => facts.file(path) === undefined,
   unapply: async (host, path) => await removeFile(host, path),
 });
 
@@ -98,15 +101,14 @@ export const hasLines: (path: string, lines: readonly string[]) => PropertyAppli
           .join(''),
     );
   },
-  unapply: async (host, path, lines) => {
-    const old = host.facts.text(path);
-    const left = old
+  checkUnapplied: ({ facts }, path, lines) =>
+    !facts
+      .text(path)
       ?.split('\n')
-      .filter((line) => !lines.includes(line))
-      .join('\n');
-    if (left === undefined || left === old) return 'no-change';
-    await rewrite(host, path, left);
-    return 'changed';
+      .some((line) => lines.includes(line)),
+  unapply: async (host, path, lines) => {
+    const kept = (host.facts.text(path) ?? '').split('\n').filter((line) => !lines.includes(line));
+    await rewrite(host, path, kept.join('\n'));
   },
 });
 
@@ -128,11 +130,8 @@ export const directory: (path: string, options?: FileOptions) => PropertyApplica
     await host.run(['mkdir', '-p', '--', path]);
     await setAttributes(host, path, options, 0o755);
   },
-  unapply: async (host, path) => {
-    if (host.facts.file(path) === undefined) return 'no-change';
-    await host.run(['rmdir', '--', path]);
-    return 'changed';
-  },
+  checkUnapplied: ({ facts }, path) => facts.file(path) === undefined,
+  unapply: async (host, path) => void (await host.run(['rmdir', '--', path])),
 });
 
 /** Nothing is at a path: a file or link is removed, a directory with all that is in it. */
@@ -168,11 +167,8 @@ export const symlink: (path: string, target: string) => PropertyApplication = de
       throw new FailedChangeError(`Cannot make ${path} a link: it is a directory`);
     await host.run(['sh', '-c', LINK_SCRIPT, 'link', target, path]);
   },
-  unapply: async (host, path, target) => {
-    if (!isLink(host.facts.file(path), target)) return 'no-change';
-    await host.run(['rm', '-f', '--', path]);
-    return 'changed';
-  },
+  checkUnapplied: ({ facts }, path, target) => !isLink(facts.file(path), target),
+  unapply: async (host, path) => void (await host.run(['rm', '-f', '--', path])),
 });
 
 /** `link TARGET PATH`: the new link takes the old one's place in one step. */
@@ -250,7 +246,10 @@ async function setAttributes(
 ): Promise<void> {
   const [user = 'root', group = user] = (options?.owner ?? 'root').split(':');
   const mode = (options?.mode ?? defaultMode).toString(8).padStart(4, '0');
-  await host.run(['sh', '-c', 'chown -h -- "$1" "$3" && chmod -- "$2" "$3"', 'set', `${user}:${group}`, mode, path]);
+  const script = 'chown -h -- "$1" "$3" && chmod -- "$2" "$3"';
+  await tryTo(`set owner and mode of ${path}`, () =>
+    host.run(['sh', '-c', script, 'set', `${user}:${group}`, mode, path]),
+  );
 }
 
 /**
@@ -284,7 +283,19 @@ export async function writeWhole(
   const [user = 'root', group = user] = (options?.owner ?? 'root').split(':');
   const mode = (options?.mode ?? 0o644).toString(8).padStart(4, '0');
   const durability = (await host.isLive()) ? 'live' : 'image';
-  await host.run(['sh', '-c', WRITE_SCRIPT, 'write', path, `${user}:${group}`, mode, durability], { input: content });
+  const argv = ['sh', '-c', WRITE_SCRIPT, 'write', path, `${user}:${group}`, mode, durability];
+  await tryTo(`write ${path}`, () => host.run(argv, { input: content }));
+}
+
+/** Names what failed rather than the script that did it; the command is in the cause. */
+async function tryTo(what: string, act: () => Promise<unknown>): Promise<void> {
+  try {
+    await act();
+  } catch (cause) {
+    if (!(cause instanceof CommandError) || cause.failure !== 'status') throw cause;
+    const said = Buffer.from(cause.stderr).toString('utf8').trim();
+    throw new FailedChangeError(`Cannot ${what}: ${said === '' ? `status ${cause.status}` : said}`, { cause });
+  }
 }
 
 /** Writes a text that was looked at before, and keeps owner and mode of the file. */
@@ -292,6 +303,10 @@ async function rewrite(host: HostWriter, path: string, text: string): Promise<vo
   const found = host.facts.file(path);
   if (found !== undefined && found.type !== 'file')
     throw new FailedChangeError(`Cannot edit ${path}: it is no regular file`);
+  const old = host.facts.text(path) ?? '';
+  if (Buffer.byteLength(old) !== (found?.sizeBytes ?? 0)) {
+    throw new FailedChangeError(`Cannot edit ${path}: it is not UTF-8 text`);
+  }
   const kept = found === undefined ? {} : { mode: found.mode, owner: `${found.uid}:${found.gid}` };
   await writeWhole(host, path, Buffer.from(text), kept);
 }

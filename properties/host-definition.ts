@@ -33,15 +33,26 @@ export function hostAttrs(definition: HostDefinition): HostAttrs {
   return definition.properties.reduce(attrsOf, emptyAttrs(definition.name));
 }
 
-/** SHA-256 of the definition: another digest is another host. 64 hex digits. */
+/**
+ * SHA-256 of the definition: another digest is another host. Files of the controller count by their digest, not by where
+ * they are. 64 hex digits.
+ */
 export function definitionDigest(definition: HostDefinition): string {
   const data: Json = {
     name: definition.name,
     summary: definition.summary,
     base: { distribution: definition.base.distribution, suite: definition.base.suite },
-    properties: definition.properties.map(({ p, a }) => ({ p, a })),
+    properties: definition.properties.map(({ p, a }) => ({ p, a: a.map(withoutPlaces) })),
   };
   return createHash('sha256').update(canonicalJson(data)).digest('hex');
+}
+
+/** A {@link Source} without the path that it has where the controller runs. */
+function withoutPlaces(value: Json): Json {
+  if (value === null || typeof value !== 'object') return value;
+  if (Array.isArray(value)) return value.map(withoutPlaces);
+  const entries = Object.entries(value).filter(([key]) => !(key === 'source' && 'sha256' in value));
+  return Object.fromEntries(entries.map(([key, item]) => [key, withoutPlaces(item)]));
 }
 
 function attrsOf(known: HostAttrs, application: PropertyApplication): HostAttrs {

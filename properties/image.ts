@@ -1,7 +1,7 @@
 /** What concerns only the image made of a host. */
 import { type PropertyApplication, defineProperty } from './property.ts';
 
-/** Paths left out when the image is packed: from the root, without the first slash, `*`, `?` and `[…]` as in a shell. */
+/** Paths left out when the image is packed: from the root, without the first slash, `*`, `**`, `?`, `[…]` and `{a,b}` as in a shell. */
 export const excludes: (patterns: readonly string[]) => PropertyApplication = defineProperty<
   [patterns: readonly string[]]
 >({

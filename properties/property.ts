@@ -78,6 +78,8 @@ export interface PropertyDefinition<A extends readonly unknown[]> {
   plan?(host: HostReader, ...args: A): readonly string[] | Promise<readonly string[]>;
   /** Makes it hold. Called only when check did not say true. */
   apply?(host: HostWriter, ...args: A): Outcome | void | Promise<Outcome | void>;
+  /** True: it is taken back already, so unapply is not called. */
+  checkUnapplied?(host: HostReader, ...args: A): boolean | Promise<boolean>;
   /** Takes it back. */
   unapply?(host: HostWriter, ...args: A): Outcome | void | Promise<Outcome | void>;
   /** `own-files`: apply and unapply change only files named in `facts`, so that other facts stay true. Default `anything`. */
@@ -98,6 +100,24 @@ export interface Walk {
   readonly host: HostWriter;
 }
 
+/** What a plan says of one property. */
+export interface PlannedProperty {
+  readonly application: PropertyApplication;
+  readonly description: string;
+  /** `unknown`: it has no check, so only applying tells. */
+  readonly state: 'ok' | 'change' | 'unknown';
+  /** What would change, for people; may be empty. */
+  readonly lines: readonly string[];
+}
+
+/** What a combinator may do when it plans. */
+export interface PlanWalk {
+  readonly facts: Facts;
+  plan(child: PropertyApplication): Promise<readonly PlannedProperty[]>;
+  /** Plans to take a child back. */
+  planUnapplied(child: PropertyApplication): Promise<readonly PlannedProperty[]>;
+}
+
 /** A property made of properties. */
 export interface CombinatorDefinition<A extends readonly unknown[]> {
   readonly id: string;
@@ -109,6 +129,8 @@ export interface CombinatorDefinition<A extends readonly unknown[]> {
   attrsFrom?(...args: A): readonly PropertyApplication[];
   /** It holds when all its children do. */
   readonly holdsWithChildren?: true;
+  /** Children as a plan lists them; default all, one by one. */
+  plan?(walk: PlanWalk, ...args: A): Promise<readonly PlannedProperty[]>;
   /** What the combinator itself wants to know. */
   facts?(...args: A): readonly FactRequest[];
   apply(walk: Walk, ...args: A): Promise<Outcome>;

@@ -35,10 +35,10 @@ export const unit: (name: string, text: string) => PropertyApplication = defineP
     await writeWhole(host, `${UNITS}/${name}`, Buffer.from(text), {});
     await reload(host);
   },
+  checkUnapplied: ({ facts }, name) => facts.file(`${UNITS}/${name}`) === undefined,
   unapply: async (host, name) => {
-    const outcome = await removeFile(host, `${UNITS}/${name}`);
-    if (outcome === 'changed') await reload(host);
-    return outcome;
+    await removeFile(host, `${UNITS}/${name}`);
+    await reload(host);
   },
 });
 
@@ -63,10 +63,10 @@ export const dropIn: (unitName: string, name: string, text: string) => PropertyA
     await writeWhole(host, dropInPath(unitName, name), Buffer.from(text), {});
     await reload(host);
   },
+  checkUnapplied: ({ facts }, unitName, name) => facts.file(dropInPath(unitName, name)) === undefined,
   unapply: async (host, unitName, name) => {
-    const outcome = await removeFile(host, dropInPath(unitName, name));
-    if (outcome === 'changed') await reload(host);
-    return outcome;
+    await removeFile(host, dropInPath(unitName, name));
+    await reload(host);
   },
 });
 
@@ -79,6 +79,7 @@ export const enabled: (names: readonly string[]) => PropertyApplication = define
   hostattrs: (_known, names) => ({ unitsEnabled: names }),
   check: async (host, names) => (await unitStates(host, names)).every((state) => ENABLED.has(state)),
   apply: async (host, names) => void (await host.run(['systemctl', 'enable', '--quiet', '--', ...names])),
+  checkUnapplied: async (host, names) => (await unitStates(host, names)).every((state) => state !== 'enabled'),
   unapply: disable,
 });
 
@@ -89,7 +90,7 @@ export const disabled: (names: readonly string[]) => PropertyApplication = defin
   describe: (names) => `disabled: ${names.join(' ')}`,
   args: checkUnits,
   check: async (host, names) => (await unitStates(host, names)).every((state) => state !== 'enabled'),
-  apply: async (host, names) => void (await disable(host, names)),
+  apply: disable,
   unapply: async (host, names) => void (await host.run(['systemctl', 'enable', '--quiet', '--', ...names])),
 });
 
@@ -115,12 +116,11 @@ export const masked: (names: readonly string[]) => PropertyApplication = defineP
     await host.run(['sh', '-c', script, 'mask', ...open]);
     await reload(host);
   },
+  checkUnapplied: (host, names) => !names.some((name) => isMasked(host, name)),
   unapply: async (host, names) => {
     const closed = names.filter((name) => isMasked(host, name));
-    if (closed.length === 0) return 'no-change';
     await host.run(['rm', '-f', '--', ...closed.map((name) => `${UNITS}/${name}`)]);
     await reload(host);
-    return 'changed';
   },
 });
 
@@ -155,10 +155,8 @@ async function unitStates(host: HostReader, names: readonly string[]): Promise<r
   return states.length === names.length ? states : names.map(() => 'unknown');
 }
 
-async function disable(host: HostWriter, names: readonly string[]): Promise<'changed' | 'no-change'> {
-  if ((await unitStates(host, names)).every((state) => state !== 'enabled' && state !== 'unknown')) return 'no-change';
+async function disable(host: HostWriter, names: readonly string[]): Promise<void> {
   await host.run(['systemctl', 'disable', '--quiet', '--', ...names]);
-  return 'changed';
 }
 
 async function reload(host: HostWriter): Promise<void> {

@@ -50,11 +50,8 @@ export const present: (user: UserOptions) => PropertyApplication = definePropert
     missingGroups(facts, user).length === 0 &&
     (user.makeHome !== true || user.home === undefined || facts.file(user.home)?.type === 'directory'),
   apply: async (host, user) => await makeUser(host, user),
-  unapply: async (host, { name }) => {
-    if (findLine(host.facts, PASSWD, name) === undefined) return 'no-change';
-    await host.run(['userdel', '--', name]);
-    return 'changed';
-  },
+  checkUnapplied: ({ facts }, { name }) => findLine(facts, PASSWD, name) === undefined,
+  unapply: async (host, { name }) => void (await host.run(['userdel', '--', name])),
 });
 
 /** A group is there. Unapplied: it goes away. */
@@ -71,11 +68,8 @@ export const groupPresent: (group: { readonly name: string; readonly gid?: numbe
     facts: () => DATABASES,
     check: ({ facts }, { name, gid }) => groupMatches(facts, name, gid),
     apply: async (host, { name, gid }) => await makeGroup(host, name, gid),
-    unapply: async (host, { name }) => {
-      if (findLine(host.facts, GROUP, name) === undefined) return 'no-change';
-      await host.run(['groupdel', '--', name]);
-      return 'changed';
-    },
+    checkUnapplied: ({ facts }, { name }) => findLine(facts, GROUP, name) === undefined,
+    unapply: async (host, { name }) => void (await host.run(['groupdel', '--', name])),
   });
 
 const PASSWD = '/etc/passwd';
