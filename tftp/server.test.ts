@@ -263,6 +263,14 @@ test('the granted timeout is the wait before the first repeat', async () => {
   assert.ok(waitedMs > 1900 && waitedMs < 2600, `${waitedMs} ms`);
 });
 
+test('tsize of an empty file is left out: curl takes 0 for an error', async () => {
+  using folder = makeFolder({ log: '' });
+  await using server = await serveFolder({ ...onLoopback, folder: folder.path });
+  await using probe = Probe.open();
+  probe.read(server.port, 'log', [['tsize', '0']]);
+  assert.equal((await probe.expectData(1)).text, '');
+});
+
 test('a copy of a request starts no second transfer', async () => {
   using folder = makeFolder({ file: 'abc' });
   await using server = await serveFolder({ ...onLoopback, folder: folder.path });

@@ -291,7 +291,9 @@ class Server implements TftpServer {
     const source: Source = packet.mode === 'netascii' ? await NetasciiSource.open(fd) : new FileSource(fd);
     try {
       if (this.#closing !== undefined) throw new RefusedError(ERROR_CODE.notDefined, 'the server stops');
-      const { granted, oack } = grantOptions(packet.options, { ...this.#limits(), tsize: source.size, offset: false });
+      // curl 7.88.1 takes tsize=0 for an error (dnsmasq meets that too), and a log that is being written begins empty.
+      const tsize = source.size === 0 ? undefined : source.size;
+      const { granted, oack } = grantOptions(packet.options, { ...this.#limits(), tsize, offset: false });
       const state = createSender({ opening: toOpening(oack), granted, size: source.size });
       this.#run({ packet, request, address, port, state, step: stepSender, source });
     } catch (error) {

@@ -68,6 +68,7 @@ export class Transfer<State extends TransferState> {
     const bytesBefore = this.#state.bytes;
     const { state, effects } = this.#parts.step(this.#state, input);
     this.#state = state;
+    if (state.bytes !== bytesBefore) this.#parts.onProgress?.(state);
     try {
       for (const effect of effects) this.#perform(effect);
     } catch (error) {
@@ -77,7 +78,6 @@ export class Transfer<State extends TransferState> {
     }
     // A `commit` has fed the next input already.
     if (this.#state !== state) return;
-    if (state.bytes !== bytesBefore) this.#parts.onProgress?.(state);
     this.#look(state);
   }
 

@@ -1,0 +1,491 @@
+/**
+ * Our TFTP server with the clients that people have (curl, tftp-hpa, atftp, busybox, npm `tftp`), and our client with the
+ * servers of dnsmasq and npm `tftp`. On loopback; only dnsmasq needs root, for it knows no port but 69.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { createSocket } from 'node:dgram';
+import { accessSync, constants, mkdirSync, mkdtempDisposableSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { test as nodeTest } from 'node:test';
+
+import { get, getToFile, put } from '../../tftp/client.ts';
+import { serveMachine, serveWritableFolder } from '../../tftp/instance.ts';
+import { type TftpServer, type TransferEvent, serveFolder } from '../../tftp/server.ts';
+
+const HOST = '127.0.0.1';
+const TOP = join(import.meta.dirname, '..', '..');
+
+/** Sizes around the borders of blocks of 512 and 1428, and one of many blocks. */
+const SIZES = [0, 1, 511, 512, 513, 1024, 1428, 2856, 65_464, 3_000_001] as const;
+
+/** A test that needs programs; without them it is skipped with the reason. */
+function test(name: string, programs: readonly string[], run: (dir: string) => Promise<void>): void {
+  const missing = programs.filter((program) => findProgram(program) === undefined);
+  const skip = missing.length > 0 ? `needs ${missing.join(', ')}` : false;
+  nodeTest(name, { timeout: 60_000, skip }, async () => {
+    using dir = mkdtempDisposableSync(join(tmpdir(), 'tftp-peers-'));
+    await run(dir.path);
+  });
+}
+
+function findProgram(name: string): string | undefined {
+  return [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/bin']
+    .map((dir) => join(dir, name))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** Runs a program to its end, in a folder; fails with what it printed. */
+async function runIn(
+  cwd: string,
+  argv: readonly string[],
+  input = '',
+): Promise<{ readonly status: number; readonly output: string }> {
+  const [program = '', ...args] = argv;
+  return await new Promise((resolve, reject) => {
+    const child = execFile(
+      findProgram(program) ?? program,
+      args,
+      { cwd, timeout: 30_000, encoding: 'utf8' },
+      (error, stdout, stderr) => {
+        const output = `$ ${argv.join(' ')}\n${stdout}${stderr}`;
+        if (error === null) resolve({ status: 0, output });
+        else if (typeof error.code === 'number') resolve({ status: error.code, output });
+        else reject(new Error(output, { cause: error }));
+      },
+    );
+    child.stdin?.end(input);
+  });
+}
+
+/** Runs a program that must succeed. */
+async function succeed(cwd: string, argv: readonly string[], input = ''): Promise<string> {
+  const { status, output } = await runIn(cwd, argv, input);
+  assert.equal(status, 0, output);
+  return output;
+}
+
+const hashOf = (file: string): string => createHash('sha256').update(readFileSync(file)).digest('hex');
+
+/** Two folders: `root` is served and has a file of each size, `work` is the client's. */
+function makeFolders(dir: string): { readonly root: string; readonly work: string } {
+  const [root, work] = [join(dir, 'root'), join(dir, 'work')];
+  mkdirSync(root);
+  mkdirSync(work);
+  for (const size of SIZES) writeFileSync(join(root, `f${size}`), randomBytes(size));
+  writeFileSync(join(root, 'text'), 'one\ntwo\rthree\n'.repeat(300));
+  return { root, work };
+}
+
+interface Served {
+  readonly server: TftpServer;
+  readonly port: string;
+  readonly events: readonly TransferEvent[];
+}
+
+async function serveReads(root: string): Promise<Served & AsyncDisposable> {
+  const events: TransferEvent[] = [];
+  const server = await serveFolder({ folder: root, address: HOST, port: 0, onTransfer: (event) => events.push(event) });
+  return { server, port: String(server.port), events, [Symbol.asyncDispose]: () => server.close() };
+}
+
+async function serveWrites(root: string): Promise<Served & AsyncDisposable> {
+  const events: TransferEvent[] = [];
+  const onTransfer = (event: TransferEvent): unknown => events.push(event);
+  const server = await serveWritableFolder({ folder: root, address: HOST, port: 0, maxBytes: 10_000_000, onTransfer });
+  return { server, port: String(server.port), events, [Symbol.asyncDispose]: () => server.close() };
+}
+
+/** Gets every file with a client, compares them, and looks at what the server saw. */
+async function checkReads(
+  dir: string,
+  argvOf: (name: string, port: string) => readonly string[],
+): Promise<readonly TransferEvent[]> {
+  const { root, work } = makeFolders(dir);
+  await using served = await serveReads(root);
+  for (const size of SIZES) {
+    const name = `f${size}`;
+    const output = await succeed(work, argvOf(name, served.port));
+    assert.equal(hashOf(join(work, name)), hashOf(join(root, name)), output);
+  }
+  await sleep(50);
+  assert.deepEqual(
+    served.events.filter((event) => event.result !== 'done' || event.repeats > 0),
+    [],
+  );
+  assert.equal(served.events.length, SIZES.length);
+  return served.events;
+}
+
+async function checkWrites(
+  dir: string,
+  argvOf: (name: string, port: string) => readonly string[],
+): Promise<readonly TransferEvent[]> {
+  const { root, work } = makeFolders(dir);
+  await using served = await serveWrites(work);
+  for (const size of SIZES) {
+    const name = `f${size}`;
+    const output = await succeed(root, argvOf(name, served.port));
+    assert.equal(hashOf(join(work, name)), hashOf(join(root, name)), output);
+  }
+  await sleep(50);
+  assert.deepEqual(
+    served.events.filter((event) => event.result !== 'done'),
+    [],
+  );
+  return served.events;
+}
+
+test('curl gets every size', ['curl'], async (dir) => {
+  const events = await checkReads(dir, (name, port) => ['curl', '-sS', '-o', name, `tftp://${HOST}:${port}/${name}`]);
+  assert.ok(events.every((event) => event.granted.blksize === 512 && (event.granted.tsize ?? 0) === event.bytes));
+});
+
+test('curl gets with a large blksize, and without options', ['curl'], async (dir) => {
+  const { root, work } = makeFolders(dir);
+  await using served = await serveReads(root);
+  const url = `tftp://${HOST}:${served.port}/f3000001`;
+  await succeed(work, ['curl', '-sS', '--tftp-blksize', '65464', '-o', 'large', url]);
+  await succeed(work, ['curl', '-sS', '--tftp-no-options', '-o', 'plain', url]);
+  assert.equal(hashOf(join(work, 'large')), hashOf(join(root, 'f3000001')));
+  assert.equal(hashOf(join(work, 'plain')), hashOf(join(root, 'f3000001')));
+  await sleep(50);
+  assert.deepEqual(
+    served.events.map((event) => event.granted.blksize),
+    [65464, undefined],
+  );
+});
+
+test('curl puts every size', ['curl'], async (dir) => {
+  await checkWrites(dir, (name, port) => ['curl', '-sS', '-T', name, `tftp://${HOST}:${port}/${name}`]);
+});
+
+test('curl is told clearly: missing file, way out, no writing', ['curl'], async (dir) => {
+  const { root, work } = makeFolders(dir);
+  await using served = await serveReads(root);
+  const url = `tftp://${HOST}:${served.port}`;
+  // 68, 69: exit codes of curl(1) for "file not found" and "permission problem".
+  assert.equal((await runIn(work, ['curl', '-sS', `${url}/nothing`])).status, 68);
+  assert.equal((await runIn(work, ['curl', '-sS', '--path-as-is', `${url}/../work`])).status, 69);
+  assert.equal((await runIn(root, ['curl', '-sS', '-T', 'f1', `${url}/f1`])).status, 69);
+});
+
+test('curl reads a log while it grows, and sees it as it was when it asked', ['curl'], async (dir) => {
+  const { root, work } = makeFolders(dir);
+  const log = join(root, 'log');
+  writeFileSync(log, '');
+  await using served = await serveReads(root);
+  let sizeBefore = 0;
+  for (let round = 1; round <= 5; round += 1) {
+    writeFileSync(log, `line ${round}\n`.repeat(round * 200));
+    await succeed(work, ['curl', '-sS', '-o', 'log', `tftp://${HOST}:${served.port}/log`]);
+    const got = readFileSync(join(work, 'log'), 'utf8');
+    assert.ok(got.length > sizeBefore && got === readFileSync(log, 'utf8'));
+    sizeBefore = got.length;
+  }
+});
+
+test('tftp-hpa gets and puts every size, and text as netascii', ['tftp'], async (dir) => {
+  mkdirSync(join(dir, 'gets'));
+  mkdirSync(join(dir, 'puts'));
+  const argvOf = (verb: string) => (name: string, port: string) => [
+    'tftp',
+    '-m',
+    'binary',
+    HOST,
+    port,
+    '-c',
+    verb,
+    name,
+  ];
+  await checkReads(join(dir, 'gets'), argvOf('get'));
+  await checkWrites(join(dir, 'puts'), argvOf('put'));
+  const { root, work } = { root: join(dir, 'gets', 'root'), work: join(dir, 'gets', 'work') };
+  await using reads = await serveReads(root);
+  await succeed(work, ['tftp', '-m', 'ascii', HOST, reads.port, '-c', 'get', 'text']);
+  assert.equal(readFileSync(join(work, 'text'), 'utf8'), readFileSync(join(root, 'text'), 'utf8'));
+  await using writes = await serveWrites(work);
+  await succeed(root, ['tftp', '-m', 'ascii', HOST, writes.port, '-c', 'put', 'text', 'text2']);
+  assert.equal(readFileSync(join(work, 'text2'), 'utf8'), readFileSync(join(root, 'text'), 'utf8'));
+});
+
+test('atftp gets every size, with options and without', ['atftp'], async (dir) => {
+  mkdirSync(join(dir, 'options'));
+  mkdirSync(join(dir, 'plain'));
+  const options = [
+    '--option',
+    'blksize 1428',
+    '--option',
+    'tsize 0',
+    '--option',
+    'timeout 3',
+    '--option',
+    'windowsize 8',
+  ];
+  const events = await checkReads(join(dir, 'options'), (name, port) => [
+    'atftp',
+    ...options,
+    '-g',
+    '-r',
+    name,
+    '-l',
+    name,
+    HOST,
+    port,
+  ]);
+  assert.ok(
+    events.every(({ granted }) => granted.windowsize === 8 && granted.blksize === 1428 && granted.timeout === 3),
+  );
+  await checkReads(join(dir, 'plain'), (name, port) => ['atftp', '-g', '-r', name, '-l', name, HOST, port]);
+});
+
+test('atftp puts every size, with a window and without options', ['atftp'], async (dir) => {
+  mkdirSync(join(dir, 'options'));
+  mkdirSync(join(dir, 'plain'));
+  const options = ['--option', 'blksize 1428', '--option', 'windowsize 8'];
+  await checkWrites(join(dir, 'options'), (name, port) => [
+    'atftp',
+    ...options,
+    '-p',
+    '-r',
+    name,
+    '-l',
+    name,
+    HOST,
+    port,
+  ]);
+  await checkWrites(join(dir, 'plain'), (name, port) => ['atftp', '-p', '-r', name, '-l', name, HOST, port]);
+});
+
+test('busybox tftp gets and puts every size', ['busybox'], async (dir) => {
+  mkdirSync(join(dir, 'gets'));
+  mkdirSync(join(dir, 'puts'));
+  const argvOf = (flag: string) => (name: string, port: string) => [
+    'busybox',
+    'tftp',
+    flag,
+    '-b',
+    '1428',
+    '-r',
+    name,
+    '-l',
+    name,
+    HOST,
+    port,
+  ];
+  await checkReads(join(dir, 'gets'), argvOf('-g'));
+  await checkWrites(join(dir, 'puts'), argvOf('-p'));
+});
+
+test('npm tftp gets and puts, with a window', [], async (dir) => {
+  const { root, work } = makeFolders(dir);
+  await using served = await serveWrites(root);
+  const script = `
+    const client = require(process.argv[1]).createClient({ host: '${HOST}', port: ${served.port}, blockSize: 1468, windowSize: 4 });
+    client.get('f3000001', process.argv[2], (error) => {
+      if (error) throw error;
+      client.put(process.argv[2], 'back', (error) => { if (error) throw error; });
+    });`;
+  const file = join(work, 'f3000001');
+  await succeed(work, [process.execPath, '-e', script, join(TOP, 'node_modules', 'tftp'), file]);
+  assert.equal(hashOf(file), hashOf(join(root, 'f3000001')));
+  assert.equal(hashOf(join(root, 'back')), hashOf(file));
+});
+
+test('a machine of ours, read and written by curl: task, result once, log in chunks', ['curl'], async (dir) => {
+  const { root, work } = makeFolders(dir);
+  const written: string[] = [];
+  await using server = await serveMachine({
+    folder: root,
+    address: HOST,
+    peer: HOST,
+    writable: { 'result.manifest': { maxBytes: 1000, rule: 'once' }, log: { maxBytes: 10_000, rule: 'append' } },
+    onWritten: (name) => written.push(name),
+  });
+  const url = `tftp://${HOST}:${server.port}`;
+  writeFileSync(join(work, 'result'), 'status: success\n');
+  await succeed(work, ['curl', '-sS', '-T', 'result', `${url}/result.manifest`]);
+  assert.notEqual((await runIn(work, ['curl', '-sS', '-T', 'result', `${url}/result.manifest`])).status, 0);
+  for (let offset = 0; offset < 5000; offset += 1000) {
+    await put({ host: HOST, port: server.port, name: 'log', content: 'l'.repeat(1000), offset });
+  }
+  await succeed(work, ['curl', '-sS', '-o', 'log', `${url}/log`]);
+  assert.equal(readFileSync(join(work, 'log'), 'utf8'), 'l'.repeat(5000));
+  assert.deepEqual(written, ['result.manifest', 'log', 'log', 'log', 'log', 'log']);
+});
+
+test('40 MB go through without options, past block 65535, and with a window', ['curl'], async (dir) => {
+  const content = randomBytes(40_000_000);
+  writeFileSync(join(dir, 'big'), content);
+  await using served = await serveReads(dir);
+  await succeed(dir, ['curl', '-sS', '--tftp-no-options', '-o', 'plain', `tftp://${HOST}:${served.port}/big`]);
+  assert.equal(hashOf(join(dir, 'plain')), hashOf(join(dir, 'big')));
+  const report = await getToFile({
+    host: HOST,
+    port: served.server.port,
+    name: 'big',
+    file: join(dir, 'window'),
+    blksize: 512,
+  });
+  assert.equal(hashOf(join(dir, 'window')), hashOf(join(dir, 'big')));
+  assert.equal(report.blocks, 78_126);
+});
+
+/** A program that runs until it is stopped, and what it printed. */
+async function startServer(argv: readonly string[], isUp: () => Promise<boolean>): Promise<AsyncDisposable> {
+  const [program = '', ...args] = argv;
+  let output = '';
+  const child: ChildProcess = spawn(findProgram(program) ?? program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  child.stdout?.on('data', (chunk: unknown) => (output += String(chunk)));
+  child.stderr?.on('data', (chunk: unknown) => (output += String(chunk)));
+  const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const stop = async (): Promise<void> => {
+    child.kill('SIGTERM');
+    await exited;
+  };
+  for (let tries = 0; !(await isUp()); tries += 1) {
+    if (tries >= 50 || child.exitCode !== null) {
+      await stop();
+      assert.fail(`${argv.join(' ')} does not come up:\n${output}`);
+    }
+    await sleep(100);
+  }
+  return { [Symbol.asyncDispose]: stop };
+}
+
+/** Whether a TFTP server gives a file; asked with little patience. */
+const gives = async (host: string, port: number, name: string): Promise<boolean> =>
+  get({ host, port, name, timeoutMs: 300 }).then(
+    () => true,
+    () => false,
+  );
+
+nodeTest(
+  'our client gets from dnsmasq: every size, with and without options, text, and a missing file',
+  {
+    timeout: 60_000,
+    skip:
+      process.getuid?.() !== 0
+        ? 'needs root for port 69'
+        : findProgram('dnsmasq') === undefined
+          ? 'needs dnsmasq'
+          : false,
+  },
+  async () => {
+    using dir = mkdtempDisposableSync('/tmp/tftp-dnsmasq-');
+    const { root, work } = makeFolders(dir.path);
+    // An address of its own keeps away from other servers on this host.
+    const host = '127.0.0.3';
+    const argv = [
+      'dnsmasq',
+      '--keep-in-foreground',
+      '--conf-file=/dev/null',
+      '--port=0',
+      '--user=root',
+      '--log-facility=-',
+    ];
+    const listen = [
+      '--enable-tftp',
+      `--tftp-root=${root}`,
+      `--listen-address=${host}`,
+      '--bind-interfaces',
+      '--pid-file=',
+    ];
+    await using _server = await startServer([...argv, ...listen], () => gives(host, 69, 'f1'));
+    for (const options of [{}, { blksize: 512, windowsize: 1 }, { blksize: 65464 }] as const) {
+      for (const size of SIZES) {
+        const file = join(work, 'file');
+        const report = await getToFile({ host, name: `f${size}`, file, ...options });
+        assert.equal(hashOf(file), hashOf(join(root, `f${size}`)), JSON.stringify({ size, report }));
+        assert.equal(report.granted.tsize, size);
+      }
+    }
+    assert.ok((await get({ host, name: 'text', mode: 'netascii' })).length > 0);
+    await assert.rejects(get({ host, name: 'nothing' }), { name: 'TransferError', code: 1 });
+    await assert.rejects(put({ host, name: 'f1', content: 'x' }), { name: 'TransferError', from: 'peer' });
+  },
+);
+
+test('our client gets from and puts to the server of npm tftp', [], async (dir) => {
+  const { root, work } = makeFolders(dir);
+  const port = await findFreePort();
+  const script = `
+    const server = require(process.argv[1]).createServer({ host: '${HOST}', port: ${port}, root: process.argv[2] });
+    server.on('request', (request) => request.on('error', () => {}));
+    server.listen();`;
+  const argv = [process.execPath, '-e', script, join(TOP, 'node_modules', 'tftp'), root];
+  await using _server = await startServer(argv, () => gives(HOST, port, 'f1'));
+  for (const size of SIZES) {
+    const file = join(work, 'file');
+    await getToFile({ host: HOST, port, name: `f${size}`, file });
+    assert.equal(hashOf(file), hashOf(join(root, `f${size}`)), String(size));
+    await put({ host: HOST, port, name: `up${size}`, content: { file } });
+    // It sends its last ACK before the file is complete.
+    await sleep(50);
+    assert.equal(hashOf(join(root, `up${size}`)), hashOf(file), String(size));
+  }
+  await assert.rejects(get({ host: HOST, port, name: 'nothing' }), { name: 'TransferError', from: 'peer' });
+});
+
+test('the command serves, gets and puts, and ends cleanly on SIGTERM', ['curl'], async (dir) => {
+  const { root, work } = makeFolders(dir);
+  const port = await findFreePort();
+  const command = [process.execPath, join(TOP, 'cli', 'main.ts'), 'tftp'];
+  const [program = '', ...args] = command;
+  const child = spawn(program, [
+    ...args,
+    'serve',
+    root,
+    '--address',
+    HOST,
+    '--port',
+    String(port),
+    '--json',
+    '--writable',
+  ]);
+  let output = '';
+  child.stdout.on('data', (chunk: unknown) => (output += String(chunk)));
+  const exited = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  try {
+    for (let tries = 0; !output.includes('listening'); tries += 1) {
+      assert.ok(tries < 100, 'serve does not come up');
+      await sleep(100);
+    }
+    await succeed(work, [...command, 'get', `tftp://${HOST}:${port}/f513`]);
+    assert.equal(hashOf(join(work, 'f513')), hashOf(join(root, 'f513')));
+    const printed = await succeed(work, [...command, 'put', `${HOST}:${port}`, 'f513', 'again', '--json']);
+    assert.match(printed, /"bytes":513/);
+    assert.equal(hashOf(join(root, 'again')), hashOf(join(root, 'f513')));
+    const missing = await runIn(work, [...command, 'get', HOST, 'nothing', '--port', String(port)]);
+    assert.equal(missing.status, 1);
+    assert.match(missing.output, /file not found[^]*hint: /);
+    assert.equal((await runIn(work, [...command, 'get', 'http://x/y'])).status, 64);
+    await succeed(work, ['curl', '-sS', '-o', 'curled', `tftp://${HOST}:${port}/again`]);
+  } finally {
+    child.kill('SIGTERM');
+  }
+  assert.equal(await exited, 0);
+  const events: unknown[] = output
+    .trim()
+    .split('\n')
+    .map((line): unknown => JSON.parse(line));
+  assert.equal(events.length, 6, output);
+});
+
+/** A UDP port that is free now; for programs that cannot take port 0. */
+async function findFreePort(): Promise<number> {
+  const socket = createSocket('udp4');
+  const { port } = socket.bindSync({ address: HOST });
+  await new Promise<void>((resolve) => socket.close(() => resolve()));
+  return port;
+}
