@@ -65,9 +65,9 @@ const schema = z.strictObject({
 /**
  * Reads other paths than those of a host.
  *
- * @param json - an object with every name of {@link Paths}
+ * @param json - an object with `paths`, every name of {@link Paths} in it
  * @throws {z.ZodError}
  */
 export function parsePaths(json: string): Paths {
-  return schema.parse(JSON.parse(json));
+  return z.object({ paths: schema }).parse(JSON.parse(json)).paths;
 }

@@ -29,8 +29,6 @@ export interface ResultRecord {
   readonly agentChecksum?: string;
   /** The result manifest as text. */
   readonly result: string;
-  /** Types whose upload the controller has acknowledged. */
-  readonly uploaded: readonly string[];
 }
 
 const claim = {
@@ -42,7 +40,7 @@ const claim = {
   agentChecksum: z.string().exactOptional(),
 };
 const taskSchema = z.object({ ...claim, priority: z.string(), startedMs: z.number(), task: z.string() });
-const resultSchema = z.object({ ...claim, result: z.string(), uploaded: z.array(z.string()) });
+const resultSchema = z.object({ ...claim, result: z.string() });
 
 /** @throws when the JSON is no task record, or its task no task */
 export function parseTaskRecord(json: unknown): TaskRecord {
@@ -72,6 +70,5 @@ export function resultRecord(task: TaskRecord, result: string): ResultRecord {
     uploadUrls,
     ...(agentChecksum === undefined ? {} : { agentChecksum }),
     result,
-    uploaded: [],
   };
 }

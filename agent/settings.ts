@@ -1,4 +1,5 @@
 /** What an agent may use and how long it waits: from the host's options, its CPUs and its memory. Pure. */
+import { z } from 'zod';
 import type { ToolchainOptions } from '../host/kernel-cmdline.ts';
 import type { Limits } from '../machines/step.ts';
 
@@ -60,6 +61,30 @@ export const HOST_TIMES: Times = {
   uploadMs: 15 * 60_000,
   stopMs: 5000,
 };
+
+const pair = z.tuple([z.number().positive(), z.number().positive()]).readonly();
+const timesSchema = z.object({
+  times: z.strictObject({
+    startMs: z.number().positive(),
+    taskMs: z.number().positive(),
+    idleMs: pair,
+    errorMs: pair,
+    drainMs: z.number().positive(),
+    requestMs: z.number().positive(),
+    uploadMs: z.number().positive(),
+    stopMs: z.number().positive(),
+  }),
+});
+
+/**
+ * Reads other waits than those of a host.
+ *
+ * @param json - an object with `times`, every name of {@link Times} in it
+ * @throws {z.ZodError}
+ */
+export function parseTimes(json: string): Times {
+  return timesSchema.parse(JSON.parse(json)).times;
+}
 
 const MIB = 1024 * 1024;
 
