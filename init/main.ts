@@ -6,7 +6,7 @@
  * Node does not reap orphans and an exit of PID 1 is a kernel panic: so this is short, everything it waits for has a bound,
  * and every way out leads through execve(2). Storage by label, the network and services are units of the image.
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { openLocal } from '../connections/local.ts';
 import { type BootStep, HOST_JSON, formatHostJson } from '../host/host-json.ts';
 import { formatProblem, parseKernelCommandLine } from '../host/kernel-cmdline.ts';
@@ -91,10 +91,11 @@ function become(command: readonly [program: string, ...args: string[]]): void {
 
 /** Should PID 1 crash as no program can handle (Node itself, later systemd), then a reboot is better than a dead host. */
 function surviveCrashes(): void {
+  const setting = '/proc/sys/kernel/panic';
   try {
-    writeFileSync('/proc/sys/kernel/panic', '10');
+    if (readFileSync(setting, 'utf8').trim() === '0') writeFileSync(setting, '10');
   } catch {
-    // A kernel without the setting: the command line may still say panic=.
+    // A kernel without the setting: then as it was.
   }
 }
 

@@ -158,7 +158,7 @@ export function planHost(options: HostOptions, facts: HostFacts): HostPlan {
   const { sizeMiB, problems } = limitTftpSize(options, facts.memoryMiB);
   const steps: Step[] = [
     {
-      name: 'node',
+      name: 'runtime',
       hint: HINT_IMAGE,
       actions: [
         {
