@@ -87,6 +87,8 @@ async function programFor(wanted: string | undefined): Promise<Command> {
   const program = new Command('buildos')
     .description('An operating system for build hosts: booted over PXE, run from RAM, building in one-shot machines')
     .version(version(), '-V, --version')
+    // Options after a command are the command's, also --version.
+    .enablePositionalOptions()
     .helpCommand(false);
   for (const entry of COMMANDS) {
     const command = entry.name === wanted ? await entry.load() : new Command(entry.name);

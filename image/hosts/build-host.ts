@@ -9,7 +9,6 @@ import { join } from 'node:path';
 import * as apt from '../../properties/apt.ts';
 import * as file from '../../properties/file.ts';
 import type { HostDefinition } from '../../properties/host-definition.ts';
-import * as hostname from '../../properties/hostname.ts';
 import * as image from '../../properties/image.ts';
 import * as kernel from '../../properties/kernel.ts';
 import type { PropertyApplication } from '../../properties/property.ts';
@@ -20,10 +19,12 @@ import { nodeRuntime } from './_node-runtime.ts';
 
 const FILES = join(import.meta.dirname, 'build-host');
 
+const UNITS = '/etc/systemd/system';
+
 /** Where the files of `build-host/` go: the first fitting row counts. */
 const PLACES: readonly { readonly pattern: RegExp; readonly folder: string }[] = [
   { pattern: /\.(network|netdev|link)$/, folder: '/etc/systemd/network' },
-  { pattern: /\.(service|socket|mount|swap|target|path|timer)$/, folder: '/etc/systemd/system' },
+  { pattern: /\.(service|socket|mount|swap|target|path|timer)$/, folder: UNITS },
   { pattern: /\.rules$/, folder: '/etc/udev/rules.d' },
   { pattern: /^tmpfiles\.d\//, folder: '/etc/tmpfiles.d' },
   { pattern: /^sysctl\.d\//, folder: '/etc/sysctl.d' },
@@ -54,7 +55,10 @@ const RUNTIME_PACKAGES = ['busybox-static', 'libatomic1', 'libstdc++6'];
 /** What a toolchain may take for granted when it bootstraps: a C compiler and archivers. */
 const BOOTSTRAP_PACKAGES = ['gcc', 'libc6-dev', 'xz-utils', 'bzip2', 'zstd'];
 
-/** Units that an operating system in RAM has no use for; each costs time at every boot. */
+/**
+ * Units that an operating system in RAM has no use for; each costs time at every boot. Nobody has a password, so a login
+ * prompt on the console would only be a riddle; `systemd.debug_shell` gives a shell there.
+ */
 const MASKED = [
   'apt-daily.timer',
   'apt-daily-upgrade.timer',
@@ -62,24 +66,40 @@ const MASKED = [
   'e2scrub_all.timer',
   'e2scrub_reap.service',
   'fstrim.timer',
+  'ldconfig.service',
   'systemd-firstboot.service',
+  'systemd-hostnamed.socket',
   'systemd-hwdb-update.service',
+  'systemd-importd.socket',
   'systemd-journal-catalog-update.service',
   'systemd-journal-flush.service',
+  'systemd-logind.service',
   'systemd-machine-id-commit.service',
+  'systemd-network-generator.service',
+  'systemd-networkd-persistent-storage.service',
+  'systemd-networkd-wait-online.service',
+  'systemd-pcrmachine.service',
   'systemd-pcrphase.service',
   'systemd-pcrphase-sysinit.service',
   'systemd-pstore.service',
   'systemd-random-seed.service',
   'systemd-remount-fs.service',
+  'systemd-sysext.socket',
   'systemd-sysusers.service',
   'systemd-tpm2-setup.service',
   'systemd-tpm2-setup-early.service',
+  'systemd-udev-load-credentials.service',
   'systemd-update-done.service',
   'systemd-update-utmp.service',
-  'systemd-networkd-wait-online.service',
-  'getty@tty1.service',
+  'modprobe@drm.service',
+  'sys-kernel-config.mount',
+  'sys-kernel-debug.mount',
+  'sys-kernel-tracing.mount',
+  'dev-hugepages.mount',
+  'dev-mqueue.mount',
   'console-getty.service',
+  'getty@.service',
+  'serial-getty@.service',
 ];
 
 /** The build host as an image; a definition in the sense of `image build`. */
@@ -103,8 +123,10 @@ export function buildHost(inputs: ImageInputs): HostDefinition {
 function accounts(): PropertyApplication[] {
   return [
     user.present({ name: BUILD.name, uid: BUILD.id, gid: BUILD.id, home: BUILD.home, shell: '/bin/bash' }),
-    ...['', '/tftp', '/toolchains', '/agents'].map((folder) =>
-      file.directory(`${BUILD.home}${folder}`, { owner: `${BUILD.name}:${BUILD.name}` }),
+    // The home itself is root's: who owns a folder may put another one in the place of what is in it.
+    file.directory(BUILD.home),
+    ...['tftp', 'toolchains', 'agents'].map((folder) =>
+      file.directory(`${BUILD.home}/${folder}`, { owner: `${BUILD.name}:${BUILD.name}` }),
     ),
     file.directory('/build/machines'),
     file.directory('/build/machines/default'),
@@ -125,58 +147,67 @@ function programs(inputs: ImageInputs): PropertyApplication[] {
   ];
 }
 
-/** Units, network, udev rules and so on, as they stand in `build-host/`. */
+/** Units, network, udev rules and so on, as they stand in `build-host/`; a unit that says how is enabled. */
 function filesOfFolder(): PropertyApplication[] {
   const names = readdirSync(FILES, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(FILES.length + 1))
     .sort();
-  return names.map((name) => {
+  const enabled: string[] = [];
+  const properties = names.map((name) => {
     const place = PLACES.find(({ pattern }) => pattern.test(name));
     if (place === undefined) throw new TypeError(`Cannot place ${join(FILES, name)}: no row of PLACES fits its name`);
-    return file.hasContent(
-      `${place.folder}/${name.slice(name.lastIndexOf('/') + 1)}`,
-      readFileSync(join(FILES, name), 'utf8'),
-    );
+    const text = readFileSync(join(FILES, name), 'utf8');
+    if (place.folder === UNITS && /^\[Install\]$/m.test(text)) enabled.push(name);
+    return file.hasContent(`${place.folder}/${name.slice(name.lastIndexOf('/') + 1)}`, text);
   });
+  return [...properties, systemd.enabled(enabled)];
 }
 
 function services(): PropertyApplication[] {
   return [
-    systemd.enabled([
-      'systemd-networkd.service',
-      'systemd-resolved.service',
-      'ssh.service',
-      // 'buildos-helper.socket',
-      'buildos-tftp.socket',
-      'buildos-monitor.service',
-    ]),
+    systemd.enabled(['systemd-networkd.service', 'systemd-resolved.service', 'ssh.service']),
     systemd.masked(MASKED),
     systemd.defaultTarget('multi-user.target'),
-    // Without keys of its own the image is the same for everybody; a host makes one, in /state if there is a disk.
-    systemd.dropIn(
-      'ssh.service',
-      'host-key.conf',
-      [
-        '[Service]',
-        'ExecStartPre=',
-        'ExecStartPre=/bin/sh -c "[ -e /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N \'\' -f /etc/ssh/ssh_host_ed25519_key"',
-        'ExecStartPre=/usr/sbin/sshd -t',
-        '',
-      ].join('\n'),
-    ),
-    file.hasContent('/etc/ssh/sshd_config.d/buildos.conf', 'PasswordAuthentication no\nPermitRootLogin no\n'),
-    ...['rsa', 'ecdsa', 'ed25519'].flatMap((type) =>
-      ['', '.pub'].map((suffix) => file.absent(`/etc/ssh/ssh_host_${type}_key${suffix}`)),
-    ),
+    ...remoteLogin(),
     file.hasContent('/etc/systemd/journald.conf.d/buildos.conf', '[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\n'),
     file.symlink('/etc/resolv.conf', '../run/systemd/resolve/stub-resolv.conf'),
   ];
 }
 
+/** ssh for the user `build`, with a key only: without `buildos.ssh_key` nobody can log in, so nothing listens. */
+function remoteLogin(): PropertyApplication[] {
+  const key = '/state/ssh/ssh_host_ed25519_key';
+  return [
+    file.hasContent(
+      '/etc/ssh/sshd_config.d/buildos.conf',
+      `HostKey ${key}\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin no\nAllowUsers ${BUILD.name}\n`,
+    ),
+    systemd.dropIn(
+      'ssh.service',
+      'buildos.conf',
+      [
+        '[Unit]',
+        `ConditionPathExists=${BUILD.home}/.ssh/authorized_keys`,
+        'After=buildos-state.service',
+        '[Service]',
+        'ExecStartPre=',
+        `ExecStartPre=/bin/sh -c "[ -s ${key} ] || ssh-keygen -q -t ed25519 -N '' -f ${key}"`,
+        'ExecStartPre=/usr/sbin/sshd -t',
+        '',
+      ].join('\n'),
+    ),
+    // Keys that the package made would be the same on every host.
+    ...['rsa', 'ecdsa', 'ed25519'].flatMap((type) =>
+      ['', '.pub'].map((suffix) => file.absent(`/etc/ssh/ssh_host_${type}_key${suffix}`)),
+    ),
+  ];
+}
+
 function identity(inputs: ImageInputs): PropertyApplication[] {
   return [
-    hostname.is('buildos'),
+    // From buildos.hostname, DHCP or the MAC address, when the host runs.
+    file.hasContent('/etc/hostname', ''),
     file.hasContent('/etc/machine-id', ''),
     file.hasContent('/etc/fstab', ''),
     file.hasContent('/etc/buildos-note', inputs.note === '' ? '' : `${inputs.note}\n`),
