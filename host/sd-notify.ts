@@ -26,8 +26,9 @@ let send: Send | undefined;
 
 /**
  * Sends a message to systemd: lines `NAME=value`, such as `READY=1\nSTATUS=Serving`. Does nothing when the process
- * was not started by a service manager (`NOTIFY_SOCKET` is unset). Never throws and never waits: a service must not
- * fail because its manager does not listen.
+ * was not started by a service manager (`NOTIFY_SOCKET` is unset). Never throws: a service must not fail because its
+ * manager does not listen. libsystemd sends and does not poll, so it waits while the socket's queue is full (10
+ * messages by net.unix.max_dgram_qlen, which only a manager that hangs lets fill up).
  *
  * @param state - one or more assignments, joined by line feeds; a value holds no line feed (see {@link statusLine})
  */

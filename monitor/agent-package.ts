@@ -30,7 +30,7 @@ export class AgentPackageError extends Error {
  *
  * @param archive - absolute path of the tar
  * @param agents - the folder of agents, {@link Paths.agents}
- * @returns whether something has changed; false when just this package is installed
+ * @returns what the link `<agents>/<toolchain>` leads to
  * @throws {AgentPackageError}
  */
 export async function installAgentPackage(
@@ -38,13 +38,13 @@ export async function installAgentPackage(
   archive: string,
   agents: string,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<string> {
   const version = `${toolchain}-${(await sha256Of(archive, signal)).slice(0, 12)}`;
   const versions = join(agents, '.versions');
   const target = join(versions, version);
   const link = join(agents, toolchain);
   const linkText = join('.versions', version);
-  if ((await readlink(link).catch(() => undefined)) === linkText && (await isComplete(target))) return false;
+  if ((await readlink(link).catch(() => undefined)) === linkText && (await isComplete(target))) return linkText;
 
   await mkdir(versions, { recursive: true });
   const fresh = join(versions, `.${version}.new`);
@@ -69,7 +69,7 @@ export async function installAgentPackage(
   await rename(freshLink, link);
   await syncFolder(agents);
   await removeOthers(versions, toolchain, version);
-  return true;
+  return linkText;
 }
 
 async function unpack(archive: string, folder: string): Promise<void> {

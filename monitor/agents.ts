@@ -20,18 +20,24 @@ const REPORT = z.looseObject({
 /**
  * Looks at the agents.
  *
+ * @param which.units - those of them that systemd is asked about
  * @throws {HelperError} when systemd cannot be asked
  */
 export async function seeAgents(
-  toolchains: readonly string[],
+  { toolchains, units }: { readonly toolchains: readonly string[]; readonly units: readonly string[] },
   paths: Paths,
   signal: AbortSignal,
 ): Promise<Readonly<Record<string, SeenAgent>>> {
   const agents: Record<string, SeenAgent> = {};
   for (const toolchain of toolchains) {
-    const unit = await callHelper({ verb: 'agent.state', toolchain }, { socket: paths.helperSocket, signal });
+    const unit = units.includes(toolchain)
+      ? await callHelper({ verb: 'agent.state', toolchain }, { socket: paths.helperSocket, signal })
+      : undefined;
     const report = parseAgentReport(await readAgentState(join(paths.agentStates, `${toolchain}.json`)));
-    agents[toolchain] = { unit: unit.state, detail: unit.detail, ...(report === undefined ? {} : { report }) };
+    agents[toolchain] = {
+      ...(unit === undefined ? {} : { unit: unit.state, detail: unit.detail }),
+      ...(report === undefined ? {} : { report }),
+    };
   }
   return agents;
 }

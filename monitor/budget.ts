@@ -102,17 +102,24 @@ export function judge(budget: Budget, targets: readonly string[], now: number): 
  */
 export function judgeWithoutMemory(witness: Witness): Verdict {
   if (witness.rebootsThisBoot > 0) {
-    return { kind: 'held', why: 'a reboot was tried in this boot, and there is no state disk to count more' };
+    return {
+      kind: 'held',
+      why: 'a reboot was tried in this boot, and there is no lasting reboot budget to count more',
+    };
   }
   if (witness.looksSince < STEADY_LOOKS) {
     const more = STEADY_LOOKS - witness.looksSince;
-    return { kind: 'wait', untilMs: 0, why: `no state disk: ${more} more looks must find the same` };
+    return {
+      kind: 'wait',
+      untilMs: 0,
+      why: `no lasting reboot budget: ${more} more ${more === 1 ? 'look' : 'looks'} must find the same`,
+    };
   }
   if (witness.looksBefore >= STEADY_LOOKS || witness.uptimeMs >= DAY_MS) return { kind: 'go' };
   return {
     kind: 'wait',
     untilMs: DAY_MS,
-    why: 'no state disk to count reboots, and this boot did not see the change happen: it may have been tried already',
+    why: 'no lasting reboot budget, and this boot did not see the change happen: it may have been tried already',
   };
 }
 

@@ -47,7 +47,12 @@ function wanted(state: MonitorState, clock: Clock): Step[] {
     if (mayTry && wantsAgentStart(one, now)) steps.push({ kind: 'start-agent', toolchain: one.name });
   }
   const agents = all.filter((one) => one.agent.state !== 'absent').map((one) => one.name);
-  if (agents.length > 0 && now >= state.nextSeeAtMs) steps.push({ kind: 'see-agents', toolchains: agents });
+  if (agents.length > 0 && now >= state.nextSeeAtMs) {
+    // Their own word costs one read of a file; systemd's costs a process of root, and is needed when things change.
+    const isUnitsTurn = now >= state.nextSeeUnitsAtMs;
+    const units = agents.filter((name) => isUnitsTurn || state.toolchains[name]?.agent.state === 'starting');
+    steps.push({ kind: 'see-agents', toolchains: agents, units });
+  }
 
   if (state.phase === 'starting') {
     if (all.every((one) => one.tried)) steps.push({ kind: 'say-ready' });
@@ -64,7 +69,10 @@ function follow(state: MonitorState, clock: Clock): Step[] {
   const targets = targetsOf(state);
   const { drain } = state;
   const undrain = (why: string): Step[] => (drain === undefined ? [] : [{ kind: 'undrain', why }]);
-  if (targets.length === 0) return undrain('what is published is what runs here');
+  if (targets.length === 0) {
+    const isUnknown = Object.keys(state.unreachable).length > 0;
+    return undrain(isUnknown ? 'no change can be seen any more' : 'what is published is what runs here');
+  }
 
   const proof = state.proof?.key === targetsKey(targets) ? state.proof : undefined;
   const verify: Step = { kind: 'verify', targets, duringDrain: isQuiet(state, clock) };

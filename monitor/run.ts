@@ -252,7 +252,7 @@ class Monitor implements AsyncDisposable {
       case 'start-agent':
         return this.#startAgent(step.toolchain);
       case 'see-agents':
-        return this.#take({ kind: 'agents-seen', agents: await seeAgents(step.toolchains, paths, signal) });
+        return this.#take({ kind: 'agents-seen', agents: await seeAgents(step, paths, signal) });
       case 'name-host': {
         const name = await nameHost(paths, step.orElseMac, signal);
         if (name !== undefined) this.#log('notice', `the host is named ${name}`);

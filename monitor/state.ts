@@ -29,6 +29,8 @@ export interface Timing {
   /** the longest wait for results to be delivered when no task runs */
   readonly drainDeliveryMs: number;
   readonly seeAgentsEveryMs: number;
+  /** between two questions to systemd about agents that are ready */
+  readonly seeUnitsEveryMs: number;
   /** the longest wait for a started agent to be ready */
   readonly agentStartMs: number;
   /** after a reboot was asked for: still here then is a failure */
@@ -46,6 +48,7 @@ export const TIMING: Timing = {
   drainTasksMs: 4 * 3_600_000,
   drainDeliveryMs: 10 * 60_000,
   seeAgentsEveryMs: 2000,
+  seeUnitsEveryMs: 15_000,
   agentStartMs: 90_000,
   rebootMs: 5 * 60_000,
   nameEveryMs: 5000,
@@ -131,6 +134,7 @@ export interface MonitorState {
   readonly naming: { readonly tries: number; readonly nextAtMs: number; readonly isDone: boolean };
   readonly nextLookAtMs: number;
   readonly nextSeeAtMs: number;
+  readonly nextSeeUnitsAtMs: number;
   /** the last answer of each URL: `image`, `toolchain <tc>` → id */
   readonly published: Readonly<Record<string, string>>;
   /** the last error of each URL, absent when it answered */
@@ -188,9 +192,9 @@ export type Event =
 
 /** What was seen of one agent. */
 export interface SeenAgent {
-  /** systemd's ActiveState */
-  readonly unit: string;
-  readonly detail: string;
+  /** systemd's ActiveState; absent when it was not asked */
+  readonly unit?: string;
+  readonly detail?: string;
   readonly report?: AgentReport;
 }
 
@@ -241,6 +245,7 @@ export function startState(start: Start, clock: Clock): MonitorState {
       naming: { tries: 0, nextAtMs: 0, isDone: start.isNamed },
       nextLookAtMs: 0,
       nextSeeAtMs: 0,
+      nextSeeUnitsAtMs: 0,
       published: {},
       unreachable: {},
       looksBefore: 0,
@@ -469,7 +474,8 @@ function looked(
   for (const one of Object.values(state.toolchains)) {
     const id = published[`toolchain ${one.name}`];
     if ((one.stage === 'failed' || one.stage === 'disabled') && id !== undefined && id !== one.id) {
-      after = withToolchain(after, one.name, (it) => ({ ...it, stage: 'failed', failures: 0, nextTryAtMs: 0 }));
+      const { trouble: _, ...rest } = one;
+      after = withToolchain(after, one.name, () => ({ ...rest, stage: 'failed', failures: 0, nextTryAtMs: 0 }));
     }
   }
   const before = targetsKey(targetsOf(state));
@@ -484,7 +490,11 @@ function looked(
 
 function seen(state: MonitorState, agents: Readonly<Record<string, SeenAgent>>, clock: Clock): MonitorState {
   const now = clock.uptimeMs;
-  let after: MonitorState = { ...state, nextSeeAtMs: now + state.timing.seeAgentsEveryMs };
+  let after: MonitorState = {
+    ...state,
+    nextSeeAtMs: now + state.timing.seeAgentsEveryMs,
+    ...(now >= state.nextSeeUnitsAtMs ? { nextSeeUnitsAtMs: now + state.timing.seeUnitsEveryMs } : {}),
+  };
   for (const [name, agent] of Object.entries(agents)) {
     const wasReady = after.toolchains[name]?.agent.state === 'ready';
     after = withAgent(after, name, (view) => viewOf(view, agent, state.timing, now));
@@ -495,7 +505,10 @@ function seen(state: MonitorState, agents: Readonly<Record<string, SeenAgent>>, 
 
 function viewOf(view: AgentView, agent: SeenAgent, timing: Timing, now: number): AgentView {
   const report = agent.report === undefined ? {} : { report: agent.report };
+  const detail = agent.detail ?? '';
   switch (agent.unit) {
+    case undefined:
+      return { ...view, ...report };
     case 'active':
     case 'reloading':
       return { state: 'ready', failures: 0, ...report };
@@ -505,7 +518,7 @@ function viewOf(view: AgentView, agent: SeenAgent, timing: Timing, now: number):
       if (view.state === 'failed' || view.state === 'absent') return { ...view, ...report };
       return failedAgent(
         view,
-        { error: `The agent's service is ${agent.unit}: ${agent.detail}`, hint: 'journalctl -u buildos-agent@*' },
+        { error: `The agent's service is ${agent.unit}: ${detail}`, hint: 'journalctl -u buildos-agent@*' },
         timing,
         now,
       );
@@ -514,7 +527,7 @@ function viewOf(view: AgentView, agent: SeenAgent, timing: Timing, now: number):
       if (view.state === 'failed') return { ...view, ...report };
       const startedAtMs = view.startedAtMs ?? now;
       if (now - startedAtMs > timing.agentStartMs) {
-        const error = `The agent's service is still ${agent.unit} after ${timing.agentStartMs} ms: ${agent.detail}`;
+        const error = `The agent's service is still ${agent.unit} after ${timing.agentStartMs} ms: ${detail}`;
         return failedAgent(view, { error, hint: 'journalctl -u buildos-agent@*' }, timing, now);
       }
       return { state: 'starting', failures: view.failures, startedAtMs, ...report };

@@ -9,7 +9,12 @@ export type Step =
   | { readonly kind: 'try-toolchain'; readonly toolchain: string }
   | { readonly kind: 'start-agent'; readonly toolchain: string }
   /** Read what the agents say of themselves and what systemd says of them. */
-  | { readonly kind: 'see-agents'; readonly toolchains: readonly string[] }
+  | {
+      readonly kind: 'see-agents';
+      readonly toolchains: readonly string[];
+      /** those of them that systemd is asked about */
+      readonly units: readonly string[];
+    }
   /** Give the host a name; `orElseMac` when waiting for the lease has been enough. */
   | { readonly kind: 'name-host'; readonly orElseMac: boolean }
   /** READY=1. */

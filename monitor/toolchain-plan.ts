@@ -24,9 +24,14 @@ export interface FilesPlan {
 export interface ToolchainRecord {
   /** the list's id */
   readonly id: string;
+  readonly version: string;
   readonly bootstrap: 'started' | 'done';
+  /** what the bootstrap must leave in the prefix */
+  readonly leaves: readonly string[];
   /** SHA-256 of toolchain.tar, once packed */
   readonly tarSha256?: string;
+  /** what /build/agents/<tc> leads to, once all is done; empty when the toolchain has no agent */
+  readonly agent?: string;
 }
 
 /** More files than this in a list is a mistake. */

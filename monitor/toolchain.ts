@@ -1,8 +1,11 @@
 /**
  * One try of one toolchain: list → files → bootstrap → toolchain.tar → agent package. Every part is looked at before
  * it is done, so a try after a crash, or a second one, does only what is missing or wrong.
+ *
+ * A toolchain that is complete stays as it is until the host reboots, whatever its list says now: an agent and its
+ * machines use it. A monitor that starts again finds it by its record, and a newer list is then a change like any other.
  */
-import { readFile, rename, rm, stat } from 'node:fs/promises';
+import { readFile, readlink, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHash } from 'node:crypto';
@@ -92,6 +95,12 @@ async function tryOnce(work: ToolchainTry): Promise<Event> {
     );
   }
   work.tell({ kind: 'toolchain-stage', toolchain: name, stage: 'fetching' });
+  const record = await readRecord(recordFileOf(work));
+  if (record !== undefined && (await isInUse(work, record))) {
+    log('info', `toolchain ${name}: ${record.version} is complete since an earlier monitor`);
+    work.tell({ kind: 'toolchain-list', toolchain: name, id: record.id, version: record.version });
+    return { kind: 'toolchain-ready', toolchain: name, hasAgent: record.agent !== '' };
+  }
   const text = await fetchText(url, work.textLimits, signal);
   work.tell({ kind: 'toolchain-list', toolchain: name, id: listIdOf(text) });
   const list = parseToolchainList(text, { name: url });
@@ -108,13 +117,17 @@ async function tryOnce(work: ToolchainTry): Promise<Event> {
     `toolchain ${name}: ${done.fetch.length} of ${list.files.length} files fetched, ${done.remove.length} removed`,
   );
   const recipe = await readRecipe(list, folder);
-  await bootstrap(work, list, recipe);
-  if (recipe.agent === undefined) return { kind: 'toolchain-ready', toolchain: name, hasAgent: false };
+  const bootstrapped = await bootstrap(work, list, recipe);
+  if (recipe.agent === undefined) {
+    await saveRecord(work, { ...bootstrapped, agent: '' });
+    return { kind: 'toolchain-ready', toolchain: name, hasAgent: false };
+  }
   if (!list.files.some((file) => file.path === recipe.agent)) {
     throw new ToolchainError(`Toolchain ${name}: its agent package ${recipe.agent} is not in its list`);
   }
-  const isNew = await installAgentPackage(name, join(folder, recipe.agent), paths.agents, signal);
-  log('info', `toolchain ${name}: agent package ${recipe.agent} ${isNew ? 'installed' : 'is installed'}`);
+  const agent = await installAgentPackage(name, join(folder, recipe.agent), paths.agents, signal);
+  log('info', `toolchain ${name}: agent package ${recipe.agent} is installed as ${agent}`);
+  await saveRecord(work, { ...bootstrapped, agent });
   return { kind: 'toolchain-ready', toolchain: name, hasAgent: true };
 }
 
@@ -133,24 +146,22 @@ async function readRecipe(list: ToolchainList, folder: string): Promise<Recipe> 
   return recipe;
 }
 
-/** Bootstraps and packs, or finds that this was done. */
-async function bootstrap(work: ToolchainTry, list: ToolchainList, recipe: Recipe): Promise<void> {
+/** Bootstraps and packs, or finds that this was done; gives the record of it. */
+async function bootstrap(work: ToolchainTry, list: ToolchainList, recipe: Recipe): Promise<ToolchainRecord> {
   const { name, paths, signal, log } = work;
   const folder = join(paths.tftpToolchains, name);
   const prefix = join(paths.toolchains, name);
   const archive = join(folder, 'toolchain.tar');
-  const recordFile = join(paths.records, `${name}.json`);
-  const saveRecord = (record: ToolchainRecord): Promise<void> =>
-    writeAtomically(recordFile, `${JSON.stringify(record)}\n`, { isDurable: false });
-
-  const record = await readRecord(recordFile);
-  const missing = await findMissing(recipe, prefix);
+  const { leaves } = recipe.bootstrap;
+  const about = { id: list.id, version: list.version, leaves };
+  const record = await readRecord(recordFileOf(work));
   const unit = record?.id === list.id ? await call(work, { verb: 'bootstrap.state', toolchain: name }) : undefined;
-  const isWhole = missing.length === 0 && (await isDigest(archive, record?.tarSha256, signal));
+  const isWhole =
+    (await findMissing(leaves, prefix)).length === 0 && (await isDigest(archive, record?.tarSha256, signal));
   const decision = planBootstrap(list.id, record, unit?.state ?? 'absent', isWhole);
-  if (decision === 'done') {
+  if (decision === 'done' && record !== undefined) {
     log('info', `toolchain ${name}: it is bootstrapped already`);
-    return;
+    return record;
   }
 
   work.tell({ kind: 'toolchain-stage', toolchain: name, stage: 'bootstrapping' });
@@ -158,7 +169,7 @@ async function bootstrap(work: ToolchainTry, list: ToolchainList, recipe: Recipe
   if (decision === 'start') {
     await call(work, { verb: 'bootstrap.stop', toolchain: name });
     await Promise.all([rm(archive, { force: true }), rm(prefix, { recursive: true, force: true })]);
-    await saveRecord({ id: list.id, bootstrap: 'started' });
+    await saveRecord(work, { ...about, bootstrap: 'started' });
     const fill = (value: string): string => fillIn(value, { files: folder, prefix });
     await call(work, {
       verb: 'bootstrap.start',
@@ -172,7 +183,7 @@ async function bootstrap(work: ToolchainTry, list: ToolchainList, recipe: Recipe
   }
   log('info', `toolchain ${name}: bootstrap ${decision === 'start' ? 'started' : 'is under way, following it'}`);
   await waitForBootstrap(work, recipe.bootstrap.timeLimitSeconds);
-  const left = await findMissing(recipe, prefix);
+  const left = await findMissing(leaves, prefix);
   if (left.length > 0) {
     throw new ToolchainError(
       `The bootstrap of toolchain ${name} succeeded but did not leave ${left.join(', ')} in ${prefix}`,
@@ -180,8 +191,10 @@ async function bootstrap(work: ToolchainTry, list: ToolchainList, recipe: Recipe
     );
   }
   await pack(work, prefix, archive);
-  await saveRecord({ id: list.id, bootstrap: 'done', tarSha256: await sha256Of(archive, signal) });
+  const done: ToolchainRecord = { ...about, bootstrap: 'done', tarSha256: await sha256Of(archive, signal) };
+  await saveRecord(work, done);
   log('info', `toolchain ${name}: bootstrapped in ${Math.round((performance.now() - startedMs) / 1000)} s`);
+  return done;
 }
 
 async function waitForBootstrap(work: ToolchainTry, timeLimitSeconds: number): Promise<void> {
@@ -253,11 +266,22 @@ async function pack(work: ToolchainTry, prefix: string, archive: string): Promis
   }
 }
 
-/** What the bootstrap must leave behind and is not there. */
-async function findMissing(recipe: Recipe, prefix: string): Promise<readonly string[]> {
-  const missing: string[] = [];
+/** Whether an earlier monitor has completed the toolchain, down to its agent, and it is still whole. */
+async function isInUse(work: ToolchainTry, record: ToolchainRecord): Promise<boolean> {
+  const { name, paths, signal } = work;
+  if (record.bootstrap !== 'done' || record.agent === undefined) return false;
+  if ((await findMissing(record.leaves, join(paths.toolchains, name))).length > 0) return false;
+  const installed = await readlink(join(paths.agents, name)).catch(() => '');
+  if (record.agent !== '' && (installed !== record.agent || !(await isThere(join(paths.agents, installed)))))
+    return false;
+  return isDigest(join(paths.tftpToolchains, name, 'toolchain.tar'), record.tarSha256, signal);
+}
+
+/** What of `leaves` the bootstrap has not left in the prefix. */
+async function findMissing(leaves: readonly string[], prefix: string): Promise<readonly string[]> {
   if (!(await isThere(prefix))) return ['anything'];
-  for (const path of recipe.bootstrap.leaves) {
+  const missing: string[] = [];
+  for (const path of leaves) {
     if ((await stat(join(prefix, path)).catch(() => undefined)) === undefined) missing.push(path);
   }
   return missing;
@@ -270,8 +294,11 @@ async function isDigest(file: string, sha256: string | undefined, signal: AbortS
 
 const RECORD: z.ZodType<ToolchainRecord> = z.object({
   id: z.string(),
+  version: z.string(),
   bootstrap: z.enum(['started', 'done']),
+  leaves: z.array(z.string()),
   tarSha256: z.exactOptional(z.string()),
+  agent: z.exactOptional(z.string()),
 });
 
 /** A record that cannot be read is none: the bootstrap is then done again. */
@@ -282,6 +309,14 @@ async function readRecord(file: string): Promise<ToolchainRecord | undefined> {
   } catch {
     return undefined;
   }
+}
+
+function saveRecord(work: ToolchainTry, record: ToolchainRecord): Promise<void> {
+  return writeAtomically(recordFileOf(work), `${JSON.stringify(record)}\n`, { isDurable: false });
+}
+
+function recordFileOf(work: ToolchainTry): string {
+  return join(work.paths.records, `${work.name}.json`);
 }
 
 function call<V extends Verb>(work: ToolchainTry, verb: V): Promise<ReplyTo<V>> {
