@@ -248,7 +248,7 @@ class Agent {
       const failures = patience.failures + 1;
       const wait = pauseMs(settings.times.errorMs, failures, Math.random());
       const hint = error.hint === undefined ? '' : ` (${error.hint})`;
-      this.#problem(subject, `${error.message}${hint}; asked again in ${Math.round(wait / 1000)} s`);
+      this.#problem(subject, `${error.message}${hint}; it is asked again, with growing pauses`);
       return { failures, empty: 0, nextMs: performance.now() + wait };
     }
   }

@@ -1,8 +1,9 @@
 /** The agent's key: Ed25519, made once, the private half in PEM (PKCS #8) in the state folder. */
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { makeFolder } from './_make-folder.ts';
 
 /** A key, and what is to be said of it. */
 export interface AgentKey {
@@ -38,7 +39,7 @@ export async function openKey(file: string): Promise<AgentKey> {
 }
 
 async function keep(file: string, key: KeyObject): Promise<void> {
-  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  await makeFolder(dirname(file));
   const temporary = `${file}.new`;
   try {
     {

@@ -24,8 +24,8 @@ export interface Paths {
   readonly helperSocket: string;
   /** Where the TFTP instances of machines listen. */
   readonly tftpAddress: string;
-  /** The address of every machine; without it each has its own, see machines/name.ts. */
-  readonly machineAddress?: string;
+  /** The address from which every machine's TFTP comes; without it from its own, see machines/name.ts. */
+  readonly tftpPeer?: string;
 }
 
 /** The paths on a build host. */
@@ -59,7 +59,7 @@ const schema = z.strictObject({
   drain: z.string(),
   helperSocket: z.string(),
   tftpAddress: z.string(),
-  machineAddress: z.string().exactOptional(),
+  tftpPeer: z.string().exactOptional(),
 });
 
 /**

@@ -96,13 +96,13 @@ async function openInstance(
   const { paths, quotas } = options;
   let tries = 0;
   for (const port of portsFor(options.toolchain, options.number)) {
-    const address = paths.machineAddress ?? machineAddress(port);
+    const address = machineAddress(port);
     try {
       const server = await serveMachine({
         folder,
         address: paths.tftpAddress,
         port,
-        peer: address,
+        peer: paths.tftpPeer ?? address,
         writable: {
           // The result may come again when its last ACK was lost: a second one takes the place of the first.
           [RESULT_FILE]: { maxBytes: quotas.resultBytes, rule: 'replace' },

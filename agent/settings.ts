@@ -57,7 +57,7 @@ export const HOST_TIMES: Times = {
   idleMs: [2000, 30_000],
   errorMs: [5000, 300_000],
   drainMs: 1000,
-  requestMs: 60_000,
+  requestMs: 30_000,
   uploadMs: 15 * 60_000,
   stopMs: 5000,
 };

@@ -5,8 +5,9 @@
  * A put is on the disk when it returns (fsync of file and folder). Where the disk is full or missing, the entry goes to a
  * folder in RAM: lost at a reboot, kept when the agent dies.
  */
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { copyFile, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { makeFolder } from './_make-folder.ts';
 
 /** One entry, as found. */
 export interface ShelfEntry<T> {
@@ -114,7 +115,7 @@ export class Shelf<T> {
     const temporary = join(folder, `.tmp-${id}`);
     const data = join(folder, `${id}.data`);
     try {
-      await makeFolder(folder, 3);
+      await makeFolder(folder);
       await rm(data, { force: true });
       if (attachment !== undefined) {
         await copyFile(attachment, temporary);
@@ -154,21 +155,6 @@ export class Shelf<T> {
     } catch (error) {
       if (codeOf(error) !== 'ENOENT') this.#onProblem(`Cannot ${what}: ${reasonOf(error)}`);
     }
-  }
-}
-
-/**
- * Makes a folder and a few of its parents. Not `mkdir` with `recursive`: that never returns (Node 26.10) where the kernel
- * answers ENOENT to a mkdir in a folder that is there, as in /proc.
- */
-async function makeFolder(folder: string, parents: number): Promise<void> {
-  try {
-    await mkdir(folder, { mode: 0o700 });
-  } catch (error) {
-    if (codeOf(error) === 'EEXIST') return;
-    if (codeOf(error) !== 'ENOENT' || parents === 0) throw error;
-    await makeFolder(dirname(folder), parents - 1);
-    await mkdir(folder, { mode: 0o700 });
   }
 }
 
