@@ -198,12 +198,15 @@ export class Guest implements AsyncDisposable {
 
   async #connect(): Promise<void> {
     const lines = new ConsoleLines();
+    let asked = false;
     this.#console = await this.#retry(() => connectSocket(this.sockets.console));
     this.#console.on('data', (chunk: Buffer) => {
       const atMs = Date.now();
       for (const line of lines.push(chunk)) this.#add({ source: 'console', atMs, line });
       // iPXE waits 2 s for Ctrl-B at each start; any other key ends that.
-      if (lines.unfinished.includes(IPXE_PROMPT) && chunk.includes('...')) this.type(' ');
+      const asks = lines.unfinished.includes(IPXE_PROMPT);
+      if (asks && !asked) this.type(' ');
+      asked = asks;
     });
     this.#console.on('error', () => {});
     this.#qmp = await this.#retry(() => connectQmp(this.sockets.qmp, (event) => this.#onQmp(event)));
