@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { createSocket } from 'node:dgram';
+import { type Socket, createSocket } from 'node:dgram';
 import { accessSync, constants, mkdirSync, mkdtempDisposableSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -481,6 +481,79 @@ test('the command serves, gets and puts, and ends cleanly on SIGTERM', ['curl'],
     .map((line): unknown => JSON.parse(line));
   assert.equal(events.length, 6, output);
 });
+
+test('a bound socket is taken over as a descriptor, as from systemd', ['curl'], async (dir) => {
+  const { root, work } = makeFolders(dir);
+  const socket = createSocket('udp4');
+  const { port } = socket.bindSync({ address: HOST });
+  const fd = descriptorOf(socket);
+  const script = `
+    import { serveFolder } from ${JSON.stringify(join(TOP, 'tftp', 'server.ts'))};
+    await serveFolder({ folder: process.argv[1], fd: 3 });
+    console.log('up');`;
+  const args = ['--input-type=module-typescript', '-e', script, root];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit', fd] });
+  // The child has it; here it would take requests away.
+  socket.close();
+  const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  try {
+    await Promise.race([new Promise((resolve) => child.stdio[1]?.once('data', resolve)), exited]);
+    assert.equal(child.exitCode, null);
+    await succeed(work, ['curl', '-sS', '-o', 'f513', `tftp://${HOST}:${port}/f513`]);
+    assert.equal(hashOf(join(work, 'f513')), hashOf(join(root, 'f513')));
+  } finally {
+    child.kill('SIGTERM');
+    await exited;
+  }
+});
+
+test('a symlink that is swapped in under load is never followed', [], async (dir) => {
+  const [root, outside] = [join(dir, 'root'), join(dir, 'outside')];
+  for (const folder of [root, outside, join(root, 'real')]) mkdirSync(folder);
+  writeFileSync(join(outside, 'file'), 'outside');
+  writeFileSync(join(root, 'real', 'file'), 'inside');
+  // `sub` is by turns the folder and a symlink out of it; so is `name` a file and a symlink.
+  const script = `
+    const { renameSync, symlinkSync, unlinkSync, writeFileSync } = require('node:fs');
+    process.chdir(process.argv[1]);
+    for (;;) {
+      renameSync('real', 'sub'); renameSync('sub', 'real'); symlinkSync('../outside', 'sub'); unlinkSync('sub');
+      writeFileSync('name', 'inside'); unlinkSync('name'); symlinkSync('../outside/file', 'name'); unlinkSync('name');
+    }`;
+  const child = spawn(process.execPath, ['-e', script, root], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const answers = new Map<string, number>();
+  try {
+    await using served = await serveReads(root);
+    const endMs = performance.now() + 2000;
+    while (performance.now() < endMs) {
+      for (const name of ['sub/file', 'name']) {
+        const answer = await get({ host: HOST, port: served.server.port, name }).then(
+          (bytes) => Buffer.from(bytes).toString(),
+          () => 'refused',
+        );
+        answers.set(answer, (answers.get(answer) ?? 0) + 1);
+      }
+    }
+  } finally {
+    child.kill('SIGKILL');
+    await exited;
+  }
+  assert.equal(answers.has('outside'), false);
+  assert.ok((answers.get('inside') ?? 0) > 0 && (answers.get('refused') ?? 0) > 0, JSON.stringify([...answers]));
+});
+
+/** The descriptor of a socket, which Node keeps to itself: the one number `fd` in its hidden state. */
+function descriptorOf(socket: Socket): number {
+  const hidden = Object.getOwnPropertySymbols(socket).map((symbol): unknown => Reflect.get(socket, symbol));
+  const descriptors = hidden.map((value): unknown => {
+    const handle: unknown = typeof value === 'object' && value !== null ? Reflect.get(value, 'handle') : undefined;
+    return typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;
+  });
+  const found = descriptors.find((fd) => typeof fd === 'number' && fd > 2);
+  assert.ok(typeof found === 'number', 'this Node hides the descriptor of a socket elsewhere');
+  return found;
+}
 
 /** A UDP port that is free now; for programs that cannot take port 0. */
 async function findFreePort(): Promise<number> {
