@@ -3,7 +3,7 @@ import { type Connection, CommandError, FileError, text } from '../connections/c
 import { findSubvolume } from '../host/btrfs.ts';
 import { listLinks, listNetns } from '../host/ip.ts';
 import { listPortSet } from '../host/nft.ts';
-import { listUnits, showUnit } from '../host/systemd.ts';
+import { listUnits, readJournalTail, showUnit } from '../host/systemd.ts';
 import { PORT_SET, TABLE } from './firewall.ts';
 import {
   type Layout,
@@ -23,6 +23,9 @@ import type { AgentState, BootstrapState, BuildRemains, MachineEnd } from './ver
 
 const TIMEOUT_MS = 30_000;
 
+/** How much of a machine's last words an answer tells. */
+const TAIL_LINES = 20;
+
 /** Where systemd-resolved keeps the name servers that are reachable from another network namespace. */
 const RESOLVED_UPLINK = '/run/systemd/resolve/resolv.conf';
 
@@ -34,11 +37,15 @@ interface Rights {
   readonly mode: number;
 }
 
-/** A unit's ActiveState and SubState; `absent` for one that systemd does not know. */
-export async function findUnit(on: Connection, unit: string): Promise<{ active: string; sub: string }> {
+/** A unit's state as {@link FoundBuild} has it. */
+export async function findUnit(on: Connection, unit: string): Promise<string> {
   const found = await showUnit(on, unit, ['LoadState', 'ActiveState', 'SubState']);
-  const known = found.LoadState !== 'not-found';
-  return { active: known ? (found.ActiveState ?? 'absent') : 'absent', sub: found.SubState ?? '' };
+  return found.LoadState === 'not-found' ? 'absent' : stateOf(found.ActiveState ?? 'absent', found.SubState ?? '');
+}
+
+/** `active` would mean both "it runs" and, of a unit that remains after its end, "it has ended well". */
+function stateOf(active: string, sub: string): string {
+  return active === 'active' && sub === 'exited' ? 'exited' : active;
 }
 
 /** All that belongs to one build; the snapshot is looked for in one volume. */
@@ -51,7 +58,7 @@ export async function findBuild(on: Connection, volume: string, build: string, l
     findRights(on, snapshotPath(layout, volume, build)),
   ]);
   return {
-    unit: unit.active,
+    unit,
     netns: namespaces.includes(netnsName(build)),
     link: links.some((link) => link.name === linkName(build)),
     snapshot: snapshot !== undefined,
@@ -122,7 +129,7 @@ export async function findAllRemains(on: Connection, layout: Layout): Promise<re
     listLinks(on),
     listSnapshots(on, layout),
   ]);
-  const unitOf = new Map(units.map(({ unit, active }) => [buildOfUnit(unit), active] as const));
+  const unitOf = new Map(units.map(({ unit, active, sub }) => [buildOfUnit(unit), stateOf(active, sub)] as const));
   const netnsOf = new Set(namespaces.map(buildOfNetns));
   const linkOf = new Set(links.map(({ alias }) => (alias === undefined ? undefined : buildOfNetns(alias))));
   const volumesOf = Map.groupBy(snapshots, ({ build }) => build);
@@ -156,7 +163,10 @@ export async function findMachineEnd(on: Connection, build: string): Promise<Mac
   if (found.LoadState === 'not-found') return { result: 'absent', status: 0 };
   const ended = found.ActiveState === 'failed' || found.ActiveState === 'inactive' || found.SubState === 'exited';
   if (!ended) return { result: 'running', status: 0 };
-  return { result: found.Result ?? 'unknown', status: Number(found.ExecMainStatus ?? 0) };
+  const end = { result: found.Result ?? 'unknown', status: Number(found.ExecMainStatus ?? 0) };
+  if (end.result === 'success') return end;
+  const detail = await readJournalTail(on, machineUnit(build), TAIL_LINES);
+  return detail === '' ? end : { ...end, detail };
 }
 
 /** Where a bootstrap stands. */

@@ -15,15 +15,7 @@ import {
   findUnit,
 } from './look.ts';
 import { type Layout, agentUnit, bootstrapUnit, machineUnit, snapshotPath } from './names.ts';
-import {
-  bootstrapFolders,
-  planAgent,
-  planBootstrap,
-  planDelete,
-  planSnapshot,
-  planStart,
-  planStopFound,
-} from './plan.ts';
+import { bootstrapFolders, planAgent, planBootstrap, planDelete, planSnapshot, planStart, planStop } from './plan.ts';
 import { run } from './run.ts';
 import type { Step } from './step.ts';
 import { type MachineEnd, type Replies, type Verb, WAIT_LIMIT_MS } from './verb.ts';
@@ -116,7 +108,7 @@ export async function perform(verb: Verb, host: Host, gone: AbortSignal): Promis
     case 'bootstrap.start': {
       const unit = bootstrapUnit(verb.toolchain);
       const missingFolders = await findMissing(on, bootstrapFolders(verb.toolchain, layout));
-      const steps = planBootstrap(verb, { ...(await findUnit(on, unit)), missingFolders }, layout);
+      const steps = planBootstrap(verb, { unit: await findUnit(on, unit), missingFolders }, layout);
       await change(steps);
       return { unit, started: steps.length > 0 };
     }
@@ -152,7 +144,7 @@ async function stop(
   on: Connection,
   change: (steps: readonly Step[]) => Promise<unknown>,
 ): Promise<{ wasRunning: boolean }> {
-  const steps = planStopFound(unit, (await findUnit(on, unit)).active);
+  const steps = planStop(unit, await findUnit(on, unit));
   await change(steps);
   return { wasRunning: steps.length > 0 };
 }

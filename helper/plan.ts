@@ -2,7 +2,7 @@
  * Decides what a verb changes, from what was found. Nothing is remembered between verbs: what an earlier one, or one
  * that was killed half-way, has left is found again and taken into account.
  */
-import { type Container, NSPAWN_ENVIRONMENT, nspawnArgv } from '../host/nspawn.ts';
+import { type Container, NSPAWN_ENVIRONMENT, nspawnArgv, nspawnTraces } from '../host/nspawn.ts';
 import type { PortElement } from '../host/nft.ts';
 import type { TransientUnit } from '../host/systemd.ts';
 import {
@@ -24,7 +24,7 @@ type Arguments<N extends Verb['verb']> = Extract<Verb, { readonly verb: N }>;
 
 /** What was found of one build. */
 export interface FoundBuild {
-  /** ActiveState, or `absent` */
+  /** ActiveState; `exited` when it has ended well; `absent` */
   readonly unit: string;
   readonly netns: boolean;
   readonly link: boolean;
@@ -60,8 +60,12 @@ export function planSnapshot(
 ): Step[] {
   const source = machinePath(layout, verb.volume, verb.machine);
   const target = snapshotPath(layout, verb.volume, verb.build);
-  if (RUNNING.has(found.unit)) {
-    throw new RefusedError(`Cannot snapshot for build ${verb.build}: its machine is ${found.unit}`, 'delete it first');
+  // Also one that has ended: machine.start would take it for the machine of this snapshot.
+  if (found.unit !== 'absent') {
+    throw new RefusedError(
+      `Cannot snapshot for build ${verb.build}: its unit is there, ${found.unit}`,
+      'ask for machine.delete first',
+    );
   }
   if (found.machine === undefined) {
     throw new RefusedError(
@@ -86,8 +90,9 @@ export function planSnapshot(
 export function planDelete(verb: Arguments<'machine.delete'>, found: FoundBuild, layout: Layout): Step[] {
   const unit = machineUnit(verb.build);
   return [
-    ...(RUNNING.has(found.unit) ? planStop(unit) : []),
-    ...(found.unit === 'absent' ? [] : [{ kind: 'forget-unit', unit } as const]),
+    ...planStop(unit, found.unit),
+    ...(found.unit === 'exited' ? [{ kind: 'stop-unit', unit } as const] : []),
+    ...(found.unit === 'absent' ? [] : forgetMachine(verb.build)),
     ...removeNetwork(verb.build, found),
     ...found.ports.filter((port) => port.comment === verb.build).map(closing),
     ...(found.snapshot
@@ -135,33 +140,28 @@ export function planStart(
   ];
 }
 
-/** Kills a unit's processes at once and waits until it is down. */
-export function planStop(unit: string): Step[] {
+/** `machine.stop` and `bootstrap.stop`: kills a unit's processes at once and waits until it is down. */
+export function planStop(unit: string, state: string): Step[] {
+  if (!RUNNING.has(state)) return [];
   return [
     { kind: 'kill-unit', unit },
     { kind: 'stop-unit', unit },
   ];
 }
 
-/** `machine.stop` and `bootstrap.stop`. */
-export function planStopFound(unit: string, state: string): Step[] {
-  return RUNNING.has(state) ? planStop(unit) : [];
-}
-
 /**
  * `bootstrap.start`: one that ran before is run anew; one that runs is left alone.
  *
- * @param found.sub - SubState: a finished one is `active` (`exited`)
+ * @param found.unit - as in {@link FoundBuild}
  * @throws {RefusedError} when the toolchain's folders are not there
  */
 export function planBootstrap(
   verb: Arguments<'bootstrap.start'>,
-  found: { readonly active: string; readonly sub: string; readonly missingFolders: readonly string[] },
+  found: { readonly unit: string; readonly missingFolders: readonly string[] },
   layout: Layout,
 ): Step[] {
   const unit = bootstrapUnit(verb.toolchain);
-  const ended = found.active === 'active' && found.sub === 'exited';
-  if (RUNNING.has(found.active) && !ended) return [];
+  if (RUNNING.has(found.unit)) return [];
   if (found.missingFolders.length > 0) {
     throw new RefusedError(
       `Cannot bootstrap toolchain ${verb.toolchain}: no folder ${found.missingFolders.join(' and ')}`,
@@ -169,7 +169,7 @@ export function planBootstrap(
     );
   }
   return [
-    ...(ended ? [{ kind: 'stop-unit', unit } as const] : []),
+    ...(found.unit === 'exited' ? [{ kind: 'stop-unit', unit } as const] : []),
     { kind: 'forget-unit', unit },
     { kind: 'start-transient', unit: bootstrapService(verb, layout) },
   ];
@@ -199,6 +199,13 @@ export function planAgent(verb: Arguments<'agent.start' | 'agent.stop' | 'agent.
 /** The folders that a bootstrap writes to: its prefix, and its files with the log. */
 export function bootstrapFolders(toolchain: string, layout: Layout): readonly string[] {
   return [`${layout.toolchains}/${toolchain}`, `${layout.tftpToolchains}/${toolchain}`];
+}
+
+function forgetMachine(build: string): Step[] {
+  return [
+    { kind: 'forget-unit', unit: machineUnit(build) },
+    { kind: 'remove-folders', paths: nspawnTraces(build) },
+  ];
 }
 
 const closing = ({ address, port }: PortElement): Step => ({ kind: 'close-port', address, port });
@@ -245,11 +252,9 @@ function machineService(verb: Arguments<'machine.start'>, resolved: boolean, lay
     unit: machineUnit(verb.build),
     description: `Machine of build ${verb.build}`,
     properties: [
-      // nspawn says READY when the container is up, so a start that fails is told as one.
-      ['Type', 'notify'],
-      ['NotifyAccess', 'main'],
-      ['TimeoutStartSec', '60'],
-      // How it ended is asked later: a unit that ended well would be forgotten at once.
+      // Not `notify`: nspawn also says STOPPING, after which systemd does not keep the unit of RemainAfterExit, and how
+      // it ended could not be asked any more.
+      ['Type', 'exec'],
       ['RemainAfterExit', 'yes'],
       ['RuntimeMaxSec', String(verb.timeoutSeconds)],
       ['KillMode', 'mixed'],

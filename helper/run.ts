@@ -77,6 +77,9 @@ async function perform(step: Step, on: Connection, layout: Layout): Promise<void
       return systemd.restartUnit(on, step.unit);
     case 'forget-unit':
       return systemd.resetFailed(on, step.unit);
+    case 'remove-folders':
+      await on.run(['rmdir', '--', ...step.paths], { okStatus: 'any' });
+      return;
     case 'set-hostname':
       await on.run(['hostname', step.name]);
       return;

@@ -29,6 +29,8 @@ export type Step =
   | { readonly kind: 'stop-unit'; readonly unit: string }
   | { readonly kind: 'restart-unit'; readonly unit: string }
   | { readonly kind: 'forget-unit'; readonly unit: string }
+  /** Removes folders that may be there, if they are empty. */
+  | { readonly kind: 'remove-folders'; readonly paths: readonly string[] }
   | { readonly kind: 'set-hostname'; readonly name: string }
   | { readonly kind: 'reboot'; readonly reason: string };
 
@@ -68,6 +70,8 @@ export function describe(step: Step): string {
       return `restart ${step.unit}`;
     case 'forget-unit':
       return `forget the failure of ${step.unit}`;
+    case 'remove-folders':
+      return `remove empty folders ${step.paths.join(' ')}`;
     case 'set-hostname':
       return `set the host name ${step.name}`;
     case 'reboot':

@@ -94,7 +94,7 @@ export interface BuildRemains {
   readonly build: string;
   /** where its snapshot is; absent when there is none */
   readonly volume?: string;
-  /** systemd's ActiveState of its unit; absent when systemd does not know it */
+  /** ActiveState of its unit, or `exited` when it has ended well; absent when systemd does not know it */
   readonly unit?: string;
   readonly snapshot: boolean;
   readonly netns: boolean;
@@ -111,6 +111,8 @@ export interface MachineEnd {
   readonly result: string;
   /** exit status, or the signal's number when killed; 0 when running or absent */
   readonly status: number;
+  /** for every other end than `success`: the last lines of the unit's journal, untrusted but without control codes */
+  readonly detail?: string;
 }
 
 /** Where a bootstrap stands. `absent`: none was started since boot, or it was stopped. */

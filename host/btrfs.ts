@@ -69,8 +69,12 @@ export async function deleteSubvolume(on: Connection, path: string): Promise<voi
     await on.run([...remove, '--', path], { timeoutMs: TIMEOUT_MS });
   } catch (error) {
     if (!(error instanceof CommandError) || error.failure !== 'status') throw error;
-    const nested = ['find', path, '-depth', '-mindepth', '1', '-type', 'd', '-inum', '256'];
-    await on.run([...nested, '-exec', ...remove, '--', '{}', ';'], { timeoutMs: 5 * TIMEOUT_MS });
+    const subvolumes = ['-type', 'd', '-inum', '256', '-exec'];
+    // What is in a read-only one cannot be deleted; -f also takes one that says it was received.
+    const writable = ['btrfs', 'property', 'set', '-f', '-t', 'subvol', '{}', 'ro', 'false', ';'];
+    await on.run(['find', path, ...subvolumes, ...writable], { timeoutMs: 5 * TIMEOUT_MS });
+    const nested = ['find', path, '-depth', '-mindepth', '1', ...subvolumes, ...remove, '--', '{}', ';'];
+    await on.run(nested, { timeoutMs: 5 * TIMEOUT_MS });
     await on.run([...remove, '--', path], { timeoutMs: TIMEOUT_MS });
   }
 }

@@ -73,6 +73,11 @@ const DROPPED_CAPABILITIES: readonly string[] = [
  */
 export const NSPAWN_ENVIRONMENT: Readonly<Record<string, string>> = { SYSTEMD_NSPAWN_TMPFS_TMP: '0' };
 
+/** Empty folders that systemd-nspawn leaves when it is killed. */
+export function nspawnTraces(name: string): readonly string[] {
+  return ['propagate', 'unix-export'].map((folder) => `/run/systemd/nspawn/${folder}/${name}`);
+}
+
 /** The command line; it belongs into a service with `Delegate=yes`, see `--keep-unit`. */
 export function nspawnArgv(container: Container): readonly string[] {
   return [

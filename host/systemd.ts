@@ -111,6 +111,27 @@ export async function resetFailed(on: Connection, unit: string): Promise<void> {
   await systemctl(on, ['reset-failed', '--', unit], 'any');
 }
 
+/**
+ * The end of what a unit, and systemd about it, wrote to the journal since the boot.
+ *
+ * @returns at most `lines` lines of at most 200 characters, control codes replaced; empty when it cannot be read
+ */
+export async function readJournalTail(on: Connection, unit: string, lines: number): Promise<string> {
+  const argv = ['journalctl', '--boot', `--unit=${unit}`, `--lines=${lines}`, '--output=cat', '--no-pager', '--quiet'];
+  const result = await on.run(argv, { timeoutMs: LOOK_TIMEOUT_MS, okStatus: 'any' }).catch(() => undefined);
+  if (result?.status !== 0) return '';
+  return text(result)
+    .trimEnd()
+    .split('\n')
+    .slice(-lines)
+    .map((line) => {
+      // oxlint-disable-next-line no-control-regex -- control codes of a terminal are what it takes away
+      const clean = line.replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '?');
+      return clean.length > 200 ? `${clean.slice(0, 199)}…` : clean;
+    })
+    .join('\n');
+}
+
 /** The manager's state: `running`, `degraded`, `starting`, `stopping`, … */
 export async function systemState(on: Connection): Promise<string> {
   const result = await on.run(['systemctl', 'is-system-running'], { timeoutMs: LOOK_TIMEOUT_MS, okStatus: 'any' });
