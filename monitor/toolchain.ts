@@ -5,7 +5,7 @@
  * A toolchain that is complete stays as it is until the host reboots, whatever its list says now: an agent and its
  * machines use it. A monitor that starts again finds it by its record, and a newer list is then a change like any other.
  */
-import { readFile, readlink, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, readlink, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHash } from 'node:crypto';
@@ -169,6 +169,7 @@ async function bootstrap(work: ToolchainTry, list: ToolchainList, recipe: Recipe
   if (decision === 'start') {
     await call(work, { verb: 'bootstrap.stop', toolchain: name });
     await Promise.all([rm(archive, { force: true }), rm(prefix, { recursive: true, force: true })]);
+    await mkdir(prefix, { recursive: true });
     await saveRecord(work, { ...about, bootstrap: 'started' });
     const fill = (value: string): string => fillIn(value, { files: folder, prefix });
     await call(work, {
