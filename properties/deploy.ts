@@ -273,6 +273,7 @@ class Work {
     if (definition.unapply === undefined) throw new NotReversibleError(application.p);
     await this.#ensureFacts(definition, application);
     if (type === 'combinator') return await definition.unapply(this.#walk(attempt, depth + 1), ...application.a);
+    if ((await definition.checkUnapplied?.(this.#host, ...application.a)) === true) return 'no-change';
     return await this.#change(
       definition,
       application,
