@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { openLog } from './log.ts';
+import { limitRate, openLog } from './log.ts';
 
 test('the log goes to the journal with priorities, and to a file that keeps its tail', (context) => {
   const folder = mkdtempSync(join(tmpdir(), 'log-'));
@@ -33,4 +33,19 @@ test('a log that cannot be written goes to the journal all the same', () => {
   const printed: string[] = [];
   openLog('/nonexistent/folder/monitor.log', (line) => printed.push(line))('warning', 'still here');
   assert.deepEqual(printed, ['<4>still here']);
+});
+
+test('limitRate() keeps back what is too much, and says how much it was', () => {
+  const printed: string[] = [];
+  let now = 0;
+  const log = limitRate(
+    (_level, message) => printed.push(message),
+    2,
+    1000,
+    () => now,
+  );
+  for (const message of ['a', 'b', 'c', 'd']) log('info', message);
+  now = 1000;
+  log('info', 'e');
+  assert.deepEqual(printed, ['a', 'b', '… 2 more messages of this kind were kept back', 'e']);
 });

@@ -39,6 +39,26 @@ export function openLog(file: string, print: (line: string) => void, limitBytes:
   };
 }
 
+/**
+ * A log that passes on at most `lines` messages in each span of time, and says how many it has kept back: for what
+ * strangers can cause, such as requests from the network.
+ *
+ * @param now - ms, never jumps
+ */
+export function limitRate(log: Log, lines: number, spanMs: number, now: () => number = () => performance.now()): Log {
+  let startMs = Number.NEGATIVE_INFINITY;
+  let taken = 0;
+  return (level, message) => {
+    if (now() - startMs >= spanMs) {
+      if (taken > lines) log('info', `… ${taken - lines} more messages of this kind were kept back`);
+      startMs = now();
+      taken = 0;
+    }
+    taken += 1;
+    if (taken <= lines) log(level, message);
+  };
+}
+
 /** Replaces the file by its last whole lines, with a line that says so. */
 function keepTail(file: string, bytes: number): void {
   const fd = openSync(file, 'r');

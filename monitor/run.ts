@@ -22,7 +22,7 @@ import { writeAtomically } from './atomic-file.ts';
 import { findStateStorage, loadBudget, saveBudget } from './budget-file.ts';
 import { FILE_LIMITS, type FetchLimits, TEXT_LIMITS, fetchText } from './fetch.ts';
 import { nameHost } from './hostname.ts';
-import { type Log, openLog } from './log.ts';
+import { type Log, limitRate, openLog } from './log.ts';
 import type { Paths } from './paths.ts';
 import { isRebootOverdue, plan } from './plan.ts';
 import { checkImage, checkToolchain } from './published.ts';
@@ -96,18 +96,23 @@ export async function runMonitor(options: MonitorOptions): Promise<void> {
 }
 
 async function serve(options: MonitorOptions, log: Log): Promise<TftpServer> {
+  const limited = limitRate(log, 30, 10_000);
   return serveFolder({
     folder: options.paths.tftp,
     ...options.listen,
-    onTransfer: (event) => logTransfer(event, log),
-    onError: (error) => log('error', `TFTP: ${error.message}`),
+    onTransfer: (event) => logTransfer(event, limited),
+    onError: (error) => limited('error', `TFTP: ${error.message}`),
   });
 }
+
+/** Those who watch the host read these every second. */
+const READ_OFTEN = new Set(['status.json', 'monitor.log']);
 
 function logTransfer(event: TransferEvent, log: Log): void {
   const line = `TFTP: ${event.peer} read ${JSON.stringify(event.name)}`;
   if (event.result === 'failed') log('info', `${line} failed: ${event.error ?? 'no reason'}`);
-  else log('info', `${line}, ${event.bytes} bytes in ${Math.round(event.durationMs)} ms`);
+  else if (!READ_OFTEN.has(event.name))
+    log('info', `${line}, ${event.bytes} bytes in ${Math.round(event.durationMs)} ms`);
 }
 
 async function firstState(options: MonitorOptions, host: HostJson, log: Log): Promise<MonitorState> {
@@ -281,7 +286,7 @@ class Monitor implements AsyncDisposable {
     return this.#host.options.toolchains[name];
   }
 
-  /** An agent that runs, from a package that is installed no more, is started anew. */
+  /** Started is not ready: that is seen by and by, see agents.ts. */
   async #startAgent(toolchain: string): Promise<void> {
     const call = { socket: this.#options.paths.helperSocket, signal: this.#signal };
     try {

@@ -38,6 +38,7 @@ import { formatSha256Sums } from '../../manifests/sha256sums.ts';
 import { formatToolchainList } from '../../manifests/toolchain-list.ts';
 import { type ToolchainJson, formatToolchainJson } from '../../manifests/toolchain.ts';
 import { get } from '../../tftp/client.ts';
+import { serveFolder } from '../../tftp/server.ts';
 
 const TOP = join(import.meta.dirname, '..', '..');
 const LIMIT = { timeout: 90_000 };
@@ -805,6 +806,18 @@ test('fetch: every kind of bad server ends in a clear error within its bound, an
       );
       assert.equal(publisher.asked.length, tries, url);
     }
+    // The same over TFTP, from our own server.
+    writeFileSync(join(folder, 'a file'), 'over TFTP');
+    await using server = await serveFolder({ folder, address: '127.0.0.1', port: 0 });
+    const tftp = (name: string): string => `tftp://127.0.0.1:${server.port}/${name}`;
+    assert.equal(await fetchText(tftp('a%20file;mode=octet'), limits), 'over TFTP');
+    assert.equal(await fetchDigest(tftp('a%20file'), limits), sha256('over TFTP'));
+    await assert.rejects(fetchText(tftp('a%20file'), { ...limits, maxBytes: 3 }), FetchError);
+    await assert.rejects(
+      fetchText(tftp('missing'), limits),
+      (error) => error instanceof FetchError && /not found/i.test(error.message),
+    );
+
     const file = join(folder, 'deep/file');
     const wrong = fetchToFile(publisher.url('/good'), { file, sha256: sha256('bad') }, limits);
     await assert.rejects(wrong, /its SHA-256 is/);
