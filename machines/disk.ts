@@ -12,8 +12,21 @@
  * loop device are gone. What changes it works on a copy, which takes the place of the image when it is complete; so a host
  * that has the image open is not disturbed, and after a crash the image is the old one or the new one.
  */
-import { mkdir, mkdtemp, open, readFile, readlink, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import {
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CommandError, text } from '../connections/connection.ts';
 import type { Connection } from '../connections/connection.ts';
@@ -112,6 +125,7 @@ async function changeDisk(
   await using local = await openChain([['local']]);
   try {
     await mkdir(dirname(file), { recursive: true });
+    await removeStrayCopies(file);
     const before = await fingerprintOf(file);
     if (before === undefined) await makeDisk(local, copy, options.sizeBytes);
     else await copyDisk(local, file, copy, options);
@@ -129,6 +143,15 @@ async function changeDisk(
     await syncFile(dirname(file));
   } finally {
     await rm(copy, { force: true });
+  }
+}
+
+/** Copies of processes that were killed. */
+async function removeStrayCopies(file: string): Promise<void> {
+  const prefix = `${basename(file)}.new-`;
+  for (const name of await readdir(dirname(file))) {
+    const pid = name.startsWith(prefix) ? Number(name.slice(prefix.length)) : Number.NaN;
+    if (Number.isSafeInteger(pid) && !existsSync(`/proc/${pid}`)) await rm(join(dirname(file), name), { force: true });
   }
 }
 
