@@ -87,6 +87,9 @@ async function serveConnection(
   const gone = new AbortController();
   socket.on('error', () => gone.abort());
   socket.on('close', () => gone.abort());
+  // Of a client that went away no more is seen than its end of the stream; one that only closed its side gets its
+  // answer all the same, of `machine.wait` the one that holds now.
+  socket.on('end', () => gone.abort());
   const answer = await answerTo(socket, others, exclusively, gone.signal, options);
   if (answer === undefined) {
     socket.destroy();
