@@ -23,7 +23,7 @@ export interface PosixHop {
   /** The words that run `argv` at the far end, through `base`. They must carry every word unchanged. */
   wrap(
     argv: readonly string[],
-    options: { readonly env: RunOptions['env']; readonly cwd: RunOptions['cwd'] },
+    options: Pick<RunOptions, 'ownFiles'> & { readonly env: RunOptions['env']; readonly cwd: RunOptions['cwd'] },
   ): readonly string[];
   /** Looks at every status but 0 before it is reported: an error of the hop itself is thrown from here. */
   examine?(result: Pick<RunResult, 'status' | 'stderr'>): void;
@@ -44,7 +44,10 @@ export function posixConnection(way: PosixHop): Connection {
     const { env, cwd, ...rest } = options;
     if (cwd !== undefined) checkPath(cwd);
     try {
-      const result = await base.run(way.wrap(argv, { env, cwd }), rest);
+      const result = await base.run(
+        way.wrap(argv, { env, cwd, ...(rest.ownFiles === true ? { ownFiles: true } : {}) }),
+        rest,
+      );
       if (result.status !== 0) way.examine?.(result);
       return result;
     } catch (error) {
@@ -56,7 +59,7 @@ export function posixConnection(way: PosixHop): Connection {
 
   const readFile = async (path: string): Promise<Uint8Array> => {
     checkPath(path);
-    const result = await run(['cat', '--', path], { env: { LC_ALL: 'C' }, okStatus: 'any' });
+    const result = await run(['cat', '--', path], { env: { LC_ALL: 'C' }, okStatus: 'any', ownFiles: true });
     if (result.status !== 0) throw posixFileError('read', path, result, chain);
     return result.stdout;
   };
@@ -73,6 +76,7 @@ export function posixConnection(way: PosixHop): Connection {
       env: { LC_ALL: 'C' },
       input: content,
       okStatus: 'any',
+      ownFiles: true,
     });
     if (result.status !== 0) throw posixFileError('write', path, result, chain);
   };

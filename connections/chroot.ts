@@ -18,7 +18,7 @@
  * while writing to the descriptor (`>&2`) works.
  *
  * Names are resolved as on this host: its /etc/resolv.conf is bound over the root's, or put where the root's link into
- * /run leads. A root that has none gets none.
+ * /run leads. A root that has none gets none. Commands that look at files or change them (`ownFiles`) see the root's.
  */
 import { assignment, posixConnection, withEnvironment } from './_posix.ts';
 import { type Connection, type Hop, type RunResult, HopError, checkPath, lines } from './connection.ts';
@@ -77,17 +77,27 @@ export async function openChroot(base: Connection, options: ChrootOptions): Prom
     ...(options.shares ?? []).flatMap(({ from, to }) => ['rw', from, to]),
   ];
   for (const path of binds.filter((word) => word !== 'ro' && word !== 'rw')) checkPath(path);
-  const resolv = options.network === false ? 'no' : 'yes';
   const count = String(binds.length / 3);
-  const outer = [...UNSHARE, 'sh', '-c', ENTER_SCRIPT, 'chroot', options.into, resolv, count, ...binds];
+  const outer = (resolv: 'yes' | 'no'): readonly string[] => [
+    ...UNSHARE,
+    'sh',
+    '-c',
+    ENTER_SCRIPT,
+    'chroot',
+    options.into,
+    resolv,
+    count,
+    ...binds,
+  ];
   return posixConnection({
     hop,
     base,
     durable: false, // a root under construction is made again after a power cut
-    wrap: (argv, { env, cwd }) => {
+    wrap: (argv, { env, cwd, ownFiles }) => {
       const variables = Object.entries({ ...ENVIRONMENT, ...env }).map(([name, value]) => assignment(name, value));
       const inner = withEnvironment(argv, { env: undefined, cwd });
-      return [...outer, 'env', '-i', ...variables, 'chroot', '--', '.', ...inner];
+      const resolv = options.network === false || ownFiles === true ? 'no' : 'yes';
+      return [...outer(resolv), 'env', '-i', ...variables, 'chroot', '--', '.', ...inner];
     },
     examine: (result) => throwSetupError(hop, result),
   });

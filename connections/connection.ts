@@ -30,6 +30,11 @@ export interface RunOptions {
   readonly okStatus?: readonly number[] | 'any';
   /** More output than this on one stream ends the run with an error; default 256 MiB. */
   readonly maxOutputBytes?: number;
+  /**
+   * Show the command the far end's own files where a hop covers some for convenience: a chroot's /etc/resolv.conf is
+   * otherwise that of its outside. For commands that look at such files or change them.
+   */
+  readonly ownFiles?: true;
   /** Gets each chunk as it comes, besides what the result collects. */
   readonly onOutput?: (chunk: Uint8Array, stream: 'stdout' | 'stderr') => void;
 }

@@ -85,7 +85,11 @@ export class FactStore implements Facts {
         packages: packages && at === 0,
       };
       const mark = `@@${randomUUID()}`;
-      const { stdout } = await this.#run(['sh'], { input: lookScript(part, mark), env: { LC_ALL: 'C' } });
+      const { stdout } = await this.#run(['sh'], {
+        input: lookScript(part, mark),
+        env: { LC_ALL: 'C' },
+        ownFiles: true,
+      });
       this.#take(part, decodeLook(stdout, mark));
     }
   }

@@ -127,7 +127,7 @@ export const directory: (path: string, options?: FileOptions) => PropertyApplica
     return found?.type === 'directory' && hasAttributes(found, options, 0o755);
   },
   apply: async (host, path, options) => {
-    await host.run(['mkdir', '-p', '--', path]);
+    await host.run(['mkdir', '-p', '--', path], OWN);
     await setAttributes(host, path, options, 0o755);
   },
   checkUnapplied: ({ facts }, path) => facts.file(path) === undefined,
@@ -143,7 +143,7 @@ export const absent: (path: string) => PropertyApplication = defineProperty<[pat
   args: (path) => checkFile(path),
   facts: fileFacts,
   check: ({ facts }, path) => facts.file(path) === undefined,
-  apply: async (host, path) => void (await host.run(['rm', '-rf', '--one-file-system', '--', path])),
+  apply: async (host, path) => void (await host.run(['rm', '-rf', '--one-file-system', '--', path], OWN)),
 });
 
 /** A path is a symbolic link to a target, which need not exist. A file or link in its place goes away, a directory does not. */
@@ -165,11 +165,14 @@ export const symlink: (path: string, target: string) => PropertyApplication = de
   apply: async (host, path, target) => {
     if (host.facts.file(path)?.type === 'directory')
       throw new FailedChangeError(`Cannot make ${path} a link: it is a directory`);
-    await host.run(['sh', '-c', LINK_SCRIPT, 'link', target, path]);
+    await host.run(['sh', '-c', LINK_SCRIPT, 'link', target, path], OWN);
   },
   checkUnapplied: ({ facts }, path, target) => !isLink(facts.file(path), target),
-  unapply: async (host, path) => void (await host.run(['rm', '-f', '--', path])),
+  unapply: async (host, path) => void (await host.run(['rm', '-f', '--', path], OWN)),
 });
+
+/** The host's own files, not what a chroot puts over them. */
+const OWN = { ownFiles: true } as const;
 
 /** `link TARGET PATH`: the new link takes the old one's place in one step. */
 const LINK_SCRIPT = `
@@ -248,7 +251,7 @@ async function setAttributes(
   const mode = (options?.mode ?? defaultMode).toString(8).padStart(4, '0');
   const script = 'chown -h -- "$1" "$3" && chmod -- "$2" "$3"';
   await tryTo(`set owner and mode of ${path}`, () =>
-    host.run(['sh', '-c', script, 'set', `${user}:${group}`, mode, path]),
+    host.run(['sh', '-c', script, 'set', `${user}:${group}`, mode, path], OWN),
   );
 }
 
@@ -284,7 +287,7 @@ export async function writeWhole(
   const mode = (options?.mode ?? 0o644).toString(8).padStart(4, '0');
   const durability = (await host.isLive()) ? 'live' : 'image';
   const argv = ['sh', '-c', WRITE_SCRIPT, 'write', path, `${user}:${group}`, mode, durability];
-  await tryTo(`write ${path}`, () => host.run(argv, { input: content }));
+  await tryTo(`write ${path}`, () => host.run(argv, { ...OWN, input: content }));
 }
 
 /** Names what failed rather than the script that did it; the command is in the cause. */
@@ -314,7 +317,7 @@ async function rewrite(host: HostWriter, path: string, text: string): Promise<vo
 /** Removes a file whose facts were asked for. */
 export async function removeFile(host: HostWriter, path: string): Promise<Outcome> {
   if (host.facts.file(path) === undefined) return 'no-change';
-  await host.run(['rm', '-f', '--', path]);
+  await host.run(['rm', '-f', '--', path], OWN);
   return 'changed';
 }
 

@@ -80,6 +80,7 @@ function everything(): HostDefinition {
     file.hasLines('/etc/services', ['buildos 6969/udp']),
     file.symlink('/usr/local/bin/big', '/usr/lib/test/big'),
     file.absent('/etc/motd'),
+    file.symlink('/etc/resolv.conf', '../run/systemd/resolve/stub-resolv.conf'),
     systemd.unit('test.service', UNIT),
     systemd.dropIn('test.service', '10-nice.conf', '[Service]\nNice=5\n'),
     systemd.enabled(['test.service', 'ssh.service']),
