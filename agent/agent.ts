@@ -231,7 +231,10 @@ class Agent {
         fingerprint: keyFingerprint(key),
         machines: machines.map(({ manifest }) => manifest),
       });
-      const response = await askForTask(controller.url, request, { timeoutMs: settings.times.requestMs, signal });
+      // Not ended at once when we are told to stop: the task of an answer that nobody reads would be lost for hours.
+      using late = lateSignal(signal, settings.times.stopMs);
+      const limits = { timeoutMs: settings.times.requestMs, signal: late.signal };
+      const response = await askForTask(controller.url, request, limits);
       this.#fine(subject);
       if (hasTask(response)) {
         await this.#take(response, controller, machines);
@@ -441,6 +444,24 @@ class Agent {
       this.#errors.set('state file', message);
     }
   }
+}
+
+/** A signal that follows another one by some time. */
+function lateSignal(signal: AbortSignal, ms: number): Disposable & { readonly signal: AbortSignal } {
+  const late = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = (): void => {
+    timer = setTimeout(() => late.abort(signal.reason), ms);
+  };
+  if (signal.aborted) onAbort();
+  else signal.addEventListener('abort', onAbort, { once: true });
+  return {
+    signal: late.signal,
+    [Symbol.dispose]: () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+    },
+  };
 }
 
 /** What controllers call this agent: the host's name, and the toolchain's unless it is the usual one. */

@@ -67,7 +67,8 @@ async function main(): Promise<number> {
     operationLimitMs: args.operationLimitMs,
     onLog: (chunk) => {
       log.write(chunk);
-      process.stdout.write(chunk);
+      // To the host's journal only where it stands: the rest is in the log, and the journal is in RAM.
+      if (typeof chunk === 'string') process.stdout.write(chunk.replace(/^\n/, ''));
     },
     upload: async (file) => {
       await stubbornly('put upload.tar', () => put({ ...host, name: 'upload.tar', content: { file } }));

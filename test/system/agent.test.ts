@@ -8,7 +8,7 @@ import type { ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import { createServer as createSocketServer } from 'node:net';
@@ -25,10 +25,15 @@ import type { HostJson } from '../../host/host-json.ts';
 import { formatHostJson } from '../../host/host-json.ts';
 import { parseVerb } from '../../helper/verb.ts';
 import type { Verb } from '../../helper/verb.ts';
+import { parseResult } from '../../manifests/result.ts';
+import type { Result } from '../../manifests/result.ts';
+import { formatTask } from '../../manifests/task.ts';
 import type { Task } from '../../manifests/task.ts';
 import { formatToolchainJson } from '../../manifests/toolchain.ts';
 import { put } from '../../tftp/client.ts';
 import { TransferError } from '../../tftp/error.ts';
+import { serveMachine } from '../../tftp/instance.ts';
+import type { TftpServer } from '../../tftp/server.ts';
 
 const TOP = join(import.meta.dirname, '..', '..');
 const MACHINE = 'linux_test-gcc_1';
@@ -294,7 +299,7 @@ class FakeHelper implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const build of this.#machines.keys()) this.#kill(build);
+    for (const build of this.#machines.keys()) await this.#kill(build);
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
@@ -314,7 +319,10 @@ class FakeHelper implements AsyncDisposable {
       text += chunk.toString();
       if (!text.endsWith('\n')) return;
       const verb = parseVerb(JSON.parse(text));
-      void this.#answer(verb).then((answer) => connection.end(`${JSON.stringify({ ok: true, ...answer })}\n`));
+      void this.#answer(verb).then(
+        (answer) => connection.end(`${JSON.stringify({ ok: true, ...answer })}\n`),
+        (error: unknown) => connection.end(`${JSON.stringify({ ok: false, error: String(error) })}\n`),
+      );
     });
   }
 
@@ -343,10 +351,10 @@ class FakeHelper implements AsyncDisposable {
         await sleep(300);
         return this.#end(verb.build);
       case 'machine.stop':
-        this.#kill(verb.build);
+        await this.#kill(verb.build);
         return { wasRunning: true };
       case 'machine.delete':
-        this.#kill(verb.build);
+        await this.#kill(verb.build);
         this.#machines.delete(verb.build);
         await rm(join(this.#folder, 'machine', verb.build), { recursive: true, force: true });
         return { removed: [] };
@@ -422,15 +430,40 @@ class FakeHelper implements AsyncDisposable {
     if (machine !== undefined) machine.ended = { result: 'exit-code', status: 1 };
   }
 
-  #kill(build: string): void {
-    const pid = this.#machines.get(build)?.child?.pid;
-    if (pid === undefined) return;
-    try {
-      process.kill(-pid, 'SIGKILL');
-    } catch {
-      // It has ended.
+  /** Ends the worker and all that it has started, as the end of a container does. */
+  async #kill(build: string): Promise<void> {
+    const child = this.#machines.get(build)?.child;
+    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      await ended;
+    }
+    const root = join(this.#folder, 'machine', build);
+    for (let left = await processesIn(root); left.length > 0; left = await processesIn(root)) {
+      left.forEach(killQuietly);
+      await sleep(20);
     }
   }
+}
+
+function killQuietly(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+/** Processes whose working directory is in a folder, zombies left out. */
+async function processesIn(folder: string): Promise<readonly number[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^[0-9]+$/.test(name));
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const directory = await readlink(`/proc/${pid}/cwd`).catch(() => '');
+      return directory.startsWith(`${folder}/`) ? [Number(pid)] : [];
+    }),
+  );
+  return found.flat();
 }
 
 async function command(...argv: readonly [string, ...string[]]): Promise<void> {
@@ -453,6 +486,129 @@ async function closeServer(server: Server): Promise<void> {
 }
 
 const timeout = 60 * SECONDS;
+
+/** Starts the worker alone, against an instance that the test may stop and start. */
+async function runWorker(
+  bench: Bench,
+  task: Partial<Task>,
+  options: {
+    readonly words?: readonly string[];
+    readonly during?: (stop: () => Promise<void>, begin: () => Promise<void>) => Promise<void>;
+  },
+): Promise<{ readonly status: number | null; readonly log: string; readonly result: Result }> {
+  const folder = bench.path('alone');
+  await mkdir(folder);
+  const whole: Task = {
+    name: 'tiny',
+    version: '1.0',
+    repositoryType: 'archive',
+    repositoryUrl: bench.sourceUrl,
+    machine: MACHINE,
+    target: 'x86_64-linux-gnu',
+    ...task,
+  };
+  await writeFile(join(folder, 'task.manifest'), formatTask(whole));
+  const toolchain = bench.path('tftp', 'toolchains', 'default');
+  await copyFile(join(toolchain, 'toolchain.tar'), join(folder, 'toolchain.tar'));
+  await copyFile(join(toolchain, 'v1', 'toolchain.json'), join(folder, 'toolchain.json'));
+  let port = 0;
+  let server: TftpServer | undefined;
+  const begin = async (): Promise<void> => {
+    server = await serveMachine({
+      folder,
+      address: '127.0.0.1',
+      port,
+      peer: '127.0.0.1',
+      writable: {
+        'result.manifest': { maxBytes: 15_000_000, rule: 'replace' },
+        'upload.tar': { maxBytes: 100_000_000, rule: 'replace' },
+        log: { maxBytes: 10_000_000, rule: 'append' },
+      },
+    });
+    ({ port } = server);
+  };
+  const stop = async (): Promise<void> => server?.close();
+  await begin();
+  const child = spawn(
+    process.execPath,
+    [
+      join(TOP, 'agent/worker/main.ts'),
+      '--server',
+      '127.0.0.1',
+      '--port',
+      String(port),
+      '--prefix',
+      bench.path('alone-prefix'),
+      '--work',
+      bench.path('alone-work'),
+      ...(options.words ?? []),
+    ],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  );
+  try {
+    const ended = once(child, 'exit');
+    await options.during?.(stop, begin);
+    await ended;
+    return {
+      status: child.exitCode,
+      log: await readFile(join(folder, 'log'), 'utf8'),
+      result: parseResult(await readFile(join(folder, 'result.manifest'), 'utf8')),
+    };
+  } finally {
+    child.kill('SIGKILL');
+    (await processesIn(bench.path('alone-work'))).forEach(killQuietly);
+    await stop();
+  }
+}
+
+test('worker: a host that does not answer for some seconds costs nothing of the log', { timeout }, async () => {
+  await using bench = await Bench.open();
+  const mark = bench.path('mark');
+  const { status, log, result } = await runWorker(
+    bench,
+    { environment: `MESSAGE=x MARK=${mark} SLOW=4` },
+    {
+      during: async (stop, begin) => {
+        await bench.until('the build runs', 20 * SECONDS, () => (existsSync(mark) ? true : undefined));
+        await sleep(1200);
+        await stop();
+        await sleep(4 * SECONDS);
+        await begin();
+      },
+    },
+  );
+  assert.equal(status, 0);
+  assert.equal(result.status, 'success');
+  const [start, ...rest] = log.split('=== build tiny 1.0\n');
+  assert.match(start ?? '', /configure: success/);
+  assert.equal(rest.length, 1);
+  assert.match(rest[0] ?? '', /^\$ .*mk\nbuilding\n=== build: success\n[^]*=== result: success\n$/);
+});
+
+test('worker: an operation that takes too long is stopped with all its children', { timeout }, async () => {
+  await using bench = await Bench.open();
+  const mark = bench.path('mark');
+  const { result } = await runWorker(
+    bench,
+    { environment: `MESSAGE=x MARK=${mark} SLOW=100` },
+    { words: ['--operation-limit', '2'] },
+  );
+  assert.equal(result.status, 'abort');
+  assert.match(
+    result.operations.at(-1)?.log ?? '',
+    /ran longer than 2 s\nnot run because of this: check, install, upload/,
+  );
+  const shell = (await readFile(mark, 'utf8')).trim();
+  await bench.until('its shell is gone', 2000, () => (existsSync(`/proc/${shell}`) ? undefined : true));
+});
+
+test('worker: a source that is not what the task names is not unpacked', { timeout }, async () => {
+  await using bench = await Bench.open();
+  const repositoryUrl = bench.sourceUrl.replace(/[0-9a-f]{64}$/, '0'.repeat(64));
+  const { result } = await runWorker(bench, { repositoryUrl }, {});
+  assert.equal(result.status, 'error');
+  assert.match(result.operations[0]?.log ?? '', /Cannot trust .* its SHA-256 is [0-9a-f]{64}, the task names 0{64}/);
+});
 
 test('agent: a task is built in a machine, and result, log and upload come back', { timeout }, async () => {
   await using bench = await Bench.open();
