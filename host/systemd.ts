@@ -138,9 +138,14 @@ export async function systemState(on: Connection): Promise<string> {
   return text(result).trim();
 }
 
-/** Begins an orderly reboot and returns. */
+/**
+ * Begins an orderly reboot and returns once it is queued.
+ *
+ * Not `systemctl reboot`: that asks logind first, and where there is none it waits, until the reboot it did begin in
+ * the end kills it.
+ */
 export async function reboot(on: Connection): Promise<void> {
-  await systemctl(on, ['--no-block', 'reboot']);
+  await systemctl(on, ['--no-block', '--job-mode=replace-irreversibly', 'start', 'reboot.target']);
 }
 
 /** Starts a transient unit and waits as {@link startUnit} does. */
