@@ -7,6 +7,9 @@ import type { Connection } from '../connections/connection.ts';
  * @param root - the folder that holds `usr/lib/modules/<release>` (or `lib/modules/<release>`)
  * @throws {CommandError} when depmod fails
  */
-export async function depmod(on: Connection, options: { readonly root: string; readonly release: string }): Promise<void> {
+export async function depmod(
+  on: Connection,
+  options: { readonly root: string; readonly release: string },
+): Promise<void> {
   await on.run(['depmod', '--basedir', options.root, options.release], { timeoutMs: 120_000 });
 }

@@ -101,7 +101,7 @@ export function parseQemuVersion(output: string): QemuVersion {
 /** The CPU model: the host's own under KVM; under TCG all that this QEMU emulates reliably. */
 export function cpuModel(accelerator: Accelerator, version: QemuVersion): string {
   if (accelerator === 'kvm') return 'host';
-  return version.major >= 10 ? 'max' : 'qemu64,-cx16';
+  return version.major >= 10 ? 'max' : 'qemu64,-cx16,+rdrand';
 }
 
 function accelerate(guest: QemuGuest): string[] {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { encodeCpio } from './cpio.ts';
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

@@ -89,6 +89,8 @@ function encodeEntry(entry: CpioEntry, inode: number): Uint8Array[] {
       const mode = TYPE_BITS['character-device'] | entry.mode;
       return encodeRecord({ name, inode, mode, links: 1, data: new Uint8Array(0), device: [entry.major, entry.minor] });
     }
+    default:
+      return entry satisfies never;
   }
 }
 

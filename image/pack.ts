@@ -160,7 +160,10 @@ async function readModules(
   return modules;
 }
 
-/** Takes out what no class asks for. What stays is left packed: few are loaded, and squashfs would hold them larger. */
+/**
+ * Takes out what no class asks for, and unpacks the rest: xz takes longer to load than lz4, above all without KVM, where
+ * the modules that udev asks for cost 10 s more.
+ */
 async function keepModules(
   on: Connection,
   options: { readonly tree: string; readonly release: string; readonly keep: readonly string[] },
@@ -170,6 +173,10 @@ async function keepModules(
   for await (const path of glob('kernel/**/*.ko*', { cwd: folder })) {
     if (!keep.has(path)) await rm(join(folder, path));
   }
+  const packed = options.keep.filter((path) => path.endsWith('.xz')).map((path) => join(folder, path));
+  // Forced, since the files are links to those of the root: new ones take their place.
+  if (packed.length > 0)
+    await on.run(['xz', '--decompress', '--force', '--threads=1', ...packed], { timeoutMs: 300_000 });
   for (const name of ['build', 'source']) await rm(join(folder, name), { force: true });
   // The files are links to those of the root: remove them, so that depmod makes new ones.
   for await (const path of glob('modules.{alias,dep,symbols,devname,softdep,weakdep}*', { cwd: folder })) {

@@ -1,4 +1,5 @@
 /** Node's shared libraries in a folder of their own, so that Node runs in machines of any distribution. */
+import { lines } from '../../connections/connection.ts';
 import { defineProperty, type PropertyApplication } from '../../properties/property.ts';
 import { NODE_LIBRARIES, NODE_LOADER } from '../node-runtime.ts';
 
@@ -16,12 +17,12 @@ export const nodeRuntime: (folder: string) => PropertyApplication = defineProper
   kind: 'posix',
   describe: (folder) => `Node's libraries are in ${folder}`,
   hostattrs: () => ({ packages: ['libatomic1', 'libstdc++6'] }),
+  facts: (folder) => [...FILES.map(({ name }) => ({ fact: 'file', path: `${folder}/${name}`, digest: true }) as const)],
   check: async (host, folder) => {
-    for (const { from, name } of FILES) {
-      const same = await host.run(['cmp', '--silent', from, `${folder}/${name}`], { okStatus: 'any' });
-      if (same.status !== 0) return false;
-    }
-    return true;
+    const held = FILES.map(({ name }) => host.facts.file(`${folder}/${name}`)?.sha256);
+    // sha256sum follows links, and the libraries of the host are links to versions.
+    const wanted = lines(await host.run(['sha256sum', ...FILES.map(({ from }) => from)]));
+    return FILES.every((_, index) => held[index] !== undefined && wanted[index]?.startsWith(`${held[index]} `));
   },
   apply: async (host, folder) => {
     await host.run(['install', '--directory', '--mode=0755', folder]);
