@@ -17,7 +17,7 @@ export const nodeRuntime: (folder: string) => PropertyApplication = defineProper
   kind: 'posix',
   describe: (folder) => `Node's libraries are in ${folder}`,
   hostattrs: () => ({ packages: ['libatomic1', 'libstdc++6'] }),
-  facts: (folder) => [...FILES.map(({ name }) => ({ fact: 'file', path: `${folder}/${name}`, digest: true }) as const)],
+  facts: (folder) => FILES.map(({ name }) => ({ fact: 'file', path: `${folder}/${name}`, digest: true }) as const),
   check: async (host, folder) => {
     const held = FILES.map(({ name }) => host.facts.file(`${folder}/${name}`)?.sha256);
     // sha256sum follows links, and the libraries of the host are links to versions.
