@@ -8,7 +8,7 @@
 import type { GuestEvent, LabEvent } from './event.ts';
 import type { StatusReading } from './status.ts';
 
-/** In the order in which they happen. Each ends a phase, except the first. */
+/** In the order in which they usually happen. Each ends a phase, except the first. */
 const MILESTONES = [
   { name: 'power-on', phase: '' },
   { name: 'download-start', phase: 'firmware, NBP' },
@@ -76,16 +76,16 @@ export function findMilestones(record: BootRecord): Milestones {
   return Object.fromEntries(entries);
 }
 
-/** The phases between the milestones that are there. */
+/** The phases between the milestones that are there, in the order in which they came. */
 export function findPhases(milestones: Milestones): readonly Phase[] {
   const powerOn = milestones['power-on'] ?? Math.min(...Object.values(milestones));
   const phases: Phase[] = [];
   let startMs = 0;
-  for (const { name, phase } of MILESTONES) {
+  const reached = MILESTONES.flatMap(({ name, phase }) => {
     const atMs = milestones[name];
-    if (atMs === undefined || phase === '') continue;
-    // Two clocks may disagree by some milliseconds: nothing ends before it starts.
-    const endMs = Math.max(startMs, atMs - powerOn);
+    return atMs === undefined || phase === '' ? [] : [{ phase, endMs: Math.max(0, atMs - powerOn) }];
+  });
+  for (const { phase, endMs } of reached.sort((a, b) => a.endMs - b.endMs)) {
     phases.push({ name: phase, startMs, endMs });
     startMs = endMs;
   }

@@ -378,7 +378,7 @@ export class Demo implements AsyncDisposable {
     );
     this.#found.lastStatus = status;
     const seconds = ((Date.now() - publishedAtMs) / 1000).toFixed(0);
-    return `${image.buildId.slice(0, 8)} → ${next.buildId.slice(0, 8)}, ready again ${seconds} s after it was published`;
+    return `${image.buildId.slice(0, 8)} → ${next.buildId.slice(0, 8)}, back ${seconds} s after it was published`;
   }
 
   async #build(note: string, say: Say): Promise<BuiltImage> {

@@ -42,6 +42,8 @@ export interface GuestOptions {
   readonly consoleLog?: string;
   /** A guest that reboots ends instead. */
   readonly noReboot?: boolean;
+  /** A second serial port with a socket, for a {@link GuestShell}. */
+  readonly shell?: boolean;
 }
 
 /** A console did not say what it should have, in time or before the guest ended. Its last lines are in the message. */
@@ -65,7 +67,7 @@ export class Guest implements AsyncDisposable {
   readonly startedAtMs: number;
   readonly consoleLog: string;
   /** UNIX sockets, for a person who wants to look: the console takes one reader at a time, ours until `releaseConsole`. */
-  readonly sockets: { readonly console: string; readonly qmp: string };
+  readonly sockets: { readonly console: string; readonly qmp: string; readonly shell: string };
   readonly log: EventLog<GuestEvent> = new EventLog<GuestEvent>();
   readonly #process: Process;
   readonly #runtime: string;
@@ -77,7 +79,7 @@ export class Guest implements AsyncDisposable {
     this.name = name;
     this.startedAtMs = Date.now();
     this.consoleLog = consoleLog;
-    this.sockets = { console: join(runtime, 'console'), qmp: join(runtime, 'qmp') };
+    this.sockets = { console: join(runtime, 'console'), qmp: join(runtime, 'qmp'), shell: join(runtime, 'shell') };
     this.#process = process;
     this.#runtime = runtime;
     this.#add({ source: 'qemu', atMs: this.startedAtMs, what: 'start' });
@@ -296,6 +298,7 @@ async function describeGuest(options: GuestOptions, runtime: string): Promise<Qe
     consoleLog: options.consoleLog ?? join(options.folder, 'console.log'),
     qmpSocket: join(runtime, 'qmp'),
     noReboot: options.noReboot ?? false,
+    ...(options.shell === true ? { shellSocket: join(runtime, 'shell') } : {}),
   };
 }
 
