@@ -373,7 +373,8 @@ export class Demo implements AsyncDisposable {
     say(`published ${next.buildId.slice(0, 8)}`);
     const status = await this.#waitForStatus(
       `the host on image ${next.buildId.slice(0, 8)}`,
-      ({ buildId, events }) => buildId === next.buildId && events.some((event) => event.name.startsWith('agent-ready')),
+      // Its monitor runs; that it bootstraps its toolchain again has been seen.
+      ({ buildId }) => buildId === next.buildId,
       { timeoutMs: LIMITS.rebootMs, onStatus: ({ status: line }) => say(line) },
     );
     this.#found.lastStatus = status;
