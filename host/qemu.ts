@@ -39,6 +39,8 @@ export interface QemuGuest {
   /** A copy of everything the console says, kept by QEMU itself. */
   readonly consoleLog: string;
   readonly qmpSocket: string;
+  /** A second serial port, `ttyS1`, on a socket of its own: for `systemd.debug_shell`. */
+  readonly shellSocket?: string;
   /** A guest that reboots ends QEMU instead. */
   readonly noReboot?: boolean;
 }
@@ -73,6 +75,9 @@ export function qemuArgv(guest: QemuGuest): string[] {
     ['-object', 'rng-random,id=rng0,filename=/dev/urandom', '-device', 'virtio-rng-pci,rng=rng0'],
     ['-chardev', `socket,id=console,path=${guest.consoleSocket},server=on,wait=on,logfile=${guest.consoleLog}`],
     ['-serial', 'chardev:console'],
+    guest.shellSocket === undefined
+      ? []
+      : ['-chardev', `socket,id=shell,path=${guest.shellSocket},server=on,wait=off`, '-serial', 'chardev:shell'],
     ['-qmp', `unix:${guest.qmpSocket},server=on,wait=off`],
     guest.noReboot === true ? ['-no-reboot'] : [],
   ].flat();

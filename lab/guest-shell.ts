@@ -12,6 +12,11 @@ import { DeadlineError } from './event-log.ts';
 /** For the kernel command line. */
 export const SHELL_ARGUMENT = 'systemd.debug_shell=ttyS1';
 
+/** No echo, no pager, no colours: programs take the port for a person's terminal. */
+const QUIET = 'stty -echo -onlcr; export TERM=dumb NO_COLOR=1 PAGER=cat SYSTEMD_PAGER=cat SYSTEMD_COLORS=0';
+
+const INTERRUPT = '\x03';
+
 /** What a command said and how it ended. */
 export interface ShellResult {
   readonly status: number;
@@ -41,7 +46,7 @@ export class GuestShell implements Disposable {
     const deadline = Date.now() + options.timeoutMs;
     while (Date.now() < deadline) {
       try {
-        await shell.run('stty -echo -onlcr', { timeoutMs: 3000 });
+        await shell.run(QUIET, { timeoutMs: 3000 });
         return shell;
       } catch (error) {
         if (!(error instanceof DeadlineError)) throw error;
@@ -53,7 +58,7 @@ export class GuestShell implements Disposable {
   /**
    * Runs a line of shell.
    *
-   * @throws {DeadlineError} when it does not end in time; then its output is still to come, and mixes with the next one's
+   * @throws {DeadlineError} when it does not end in time; it is interrupted then
    */
   async run(line: string, options: { readonly timeoutMs: number }): Promise<ShellResult> {
     const mark = randomUUID();
@@ -68,7 +73,10 @@ export class GuestShell implements Disposable {
     for (;;) {
       const match = pattern.exec(this.#received);
       if (match !== null) return { output: (match[1] ?? '').replaceAll('\r\n', '\n'), status: Number(match[2]) };
-      if (Date.now() > deadline) throw new DeadlineError(`the end of "${line}" in the guest`, options.timeoutMs);
+      if (Date.now() > deadline) {
+        this.#socket.write(INTERRUPT);
+        throw new DeadlineError(`the end of "${line}" in the guest`, options.timeoutMs);
+      }
       await sleep(50);
     }
   }
