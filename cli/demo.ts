@@ -65,7 +65,7 @@ async function runSteps(show: Demo, options: Options): Promise<void> {
       const startedMs = Date.now();
       const came = await run((line) => {
         // Other renderers print every line; the console's would bury the steps.
-        if (isTerminal) task.output = line;
+        if (isTerminal) task.output = line.slice(0, Math.max(20, process.stderr.columns - 8));
       });
       task.title = `${title}: ${came} [${((Date.now() - startedMs) / 1000).toFixed(0)} s]`;
     },
