@@ -5,6 +5,7 @@ import { type BuiltImage, findImage, listImages } from '../image/built-image.ts'
 import { buildHost } from '../image/hosts/build-host.ts';
 import type { Hardware } from '../image/kernel-modules.ts';
 import { publishImage } from '../image/publish.ts';
+import { needPackages, needRoot } from './setup.ts';
 
 /** The command with its sub-commands. */
 export function imageCommand(): Command {
@@ -28,6 +29,8 @@ function buildCommand(): Command {
     .addOption(jsonOption())
     .addHelpText('after', '\nThe image is kept in <work>/images/<build id>; "buildos image publish" makes it bootable.')
     .action(async (options: { work: string; hardware: Hardware; mirror?: string; note: string; json?: boolean }) => {
+      needRoot('another root file system');
+      await needPackages(['image']);
       const started = performance.now();
       const { image, report } = await buildImage({
         definition: buildHost,

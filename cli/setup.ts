@@ -14,18 +14,7 @@ export type Need = 'image' | 'machine' | 'lab' | 'sources' | 'test';
 /** Packages of Debian 12 and 13, by what uses them. */
 const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
   /** Roots, the initrd and its compressed payload. */
-  image: [
-    'mmdebstrap',
-    'debian-archive-keyring',
-    'gpgv',
-    'squashfs-tools',
-    'cpio',
-    'zstd',
-    'xz-utils',
-    'kmod',
-    'binutils',
-    'busybox-static',
-  ],
+  image: ['mmdebstrap', 'debian-archive-keyring', 'gpgv', 'squashfs-tools', 'xz-utils', 'kmod', 'binutils'],
   /** The container's root, and a btrfs disk for it. */
   machine: ['mmdebstrap', 'debian-archive-keyring', 'gpgv', 'btrfs-progs', 'e2fsprogs', 'xz-utils'],
   /** The private network and QEMU. */
@@ -33,7 +22,7 @@ const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
   /** Source archives of another Debian release. */
   sources: ['debian-archive-keyring', 'gpgv'],
   /** Foreign peers that only tests talk to. */
-  test: ['tftp-hpa', 'atftp', 'dnsmasq-base', 'strace'],
+  test: ['tftp-hpa', 'atftp', 'dnsmasq-base', 'strace', 'busybox-static', 'cpio', 'zstd', 'nftables'],
 };
 
 /** A command cannot go on before somebody with the rights does something; the command to run is in `hint`. */

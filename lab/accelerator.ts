@@ -53,3 +53,11 @@ async function probe(kernel: string): Promise<Accelerator> {
     await rm(folder, { recursive: true, force: true });
   }
 }
+
+/**
+ * Kernel arguments for guests of the lab. Under TCG, hardening against side channels that an emulated CPU does not have, and what
+ * else the kernel does at each system call and page, doubles the time of a configure script (200 processes: 7.6 s against 3.8 s).
+ */
+export function acceleratorArgs(accelerator: Accelerator): readonly string[] {
+  return accelerator === 'tcg' ? ['mitigations=off', 'init_on_alloc=0', 'apparmor=0', 'audit=0'] : [];
+}

@@ -23,7 +23,7 @@ import type { BuiltImage } from '../image/built-image.ts';
 import { buildHost } from '../image/hosts/build-host.ts';
 import { publishImage } from '../image/publish.ts';
 import { createMachine } from '../machines/create.ts';
-import { findAccelerator } from './accelerator.ts';
+import { acceleratorArgs, findAccelerator } from './accelerator.ts';
 import { type Phase, findMilestones, findPhases, formatChartSvg } from './boot-chart.ts';
 import { makeStateDisk } from './disks.ts';
 import { Guest } from './guest.ts';
@@ -393,7 +393,7 @@ export class Demo implements AsyncDisposable {
       image,
       into: join(this.#folder, 'www/image'),
       url: `${lab.url}/image`,
-      kernelArgs: ['console=ttyS0'],
+      kernelArgs: ['console=ttyS0', ...acceleratorArgs(this.#found.accelerator ?? 'kvm')],
       options: {
         toolchain_url: `${lab.url}/toolchain/${TOOLCHAIN_LIST}`,
         controller_url: lab.controllerUrl ?? '',

@@ -17,7 +17,7 @@ import { type TaskView, taskViewSchema } from '../../controller/task-view.ts';
 import { buildImage } from '../../image/build.ts';
 import { buildHost } from '../../image/hosts/build-host.ts';
 import { publishImage } from '../../image/publish.ts';
-import { findAccelerator } from '../../lab/accelerator.ts';
+import { acceleratorArgs, findAccelerator } from '../../lab/accelerator.ts';
 import { makeStateDisk } from '../../lab/disks.ts';
 import { Guest } from '../../lab/guest.ts';
 import { GuestShell, SHELL_ARGUMENT } from '../../lab/guest-shell.ts';
@@ -68,12 +68,13 @@ before(
     const controllerUrl = `http://10.77.0.1:${CONTROLLER_PORT}`;
     await startController(lab, folder);
     undo.defer(async () => await controller.stop(1000));
+    const accelerator = await findAccelerator(image.kernel);
     const list = (how: string): string => `${lab.url}/toolchains/${how}/toolchain.sha256`;
     await publishImage({
       image,
       into: join(www, 'image'),
       url: `${lab.url}/image`,
-      kernelArgs: ['console=ttyS0', SHELL_ARGUMENT],
+      kernelArgs: ['console=ttyS0', SHELL_ARGUMENT, ...acceleratorArgs(accelerator)],
       options: {
         toolchain_url: list('works'),
         'toolchain_url.failing': list('fails'),
@@ -92,7 +93,7 @@ before(
       await Guest.start({
         name: 'build-host',
         firmware: 'bios',
-        accelerator: await findAccelerator(image.kernel),
+        accelerator,
         memoryMiB: 3072,
         disks: [
           { file: machine.disk, format: 'raw', snapshot: true },
