@@ -22,7 +22,7 @@ import { buildImage } from '../image/build.ts';
 import type { BuiltImage } from '../image/built-image.ts';
 import { buildHost } from '../image/hosts/build-host.ts';
 import { publishImage } from '../image/publish.ts';
-import { createMachine } from '../machines/create.ts';
+import { type CreatedMachine, createMachine } from '../machines/create.ts';
 import { acceleratorArgs, findAccelerator } from './accelerator.ts';
 import { type Phase, findMilestones, findPhases, formatChartSvg } from './boot-chart.ts';
 import { makeStateDisk } from './disks.ts';
@@ -100,6 +100,10 @@ export class Demo implements AsyncDisposable {
   readonly #options: DemoOptions;
   readonly #folder: string;
   readonly #found: Found = {};
+  /** Work that goes on beside a step; ends with the demo. */
+  readonly #ended = new AbortController();
+  #machine: Promise<CreatedMachine> | undefined;
+  #next: Promise<BuiltImage> | undefined;
 
   constructor(options: DemoOptions) {
     this.#options = options;
@@ -169,26 +173,30 @@ export class Demo implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended.abort();
+    await Promise.allSettled([this.#machine, this.#next]);
     await this.#found.guest?.close();
     await this.#found.lab?.close();
   }
 
   async #buildImage(say: Say): Promise<string> {
+    // Image and machine need nothing of each other, and mostly one core each.
+    this.#machine = beside(this.#createMachine());
     const image = await this.#build('', say);
     this.#found.image = image;
     const { kernel, initrd } = image.sizes;
     return `${image.buildId.slice(0, 8)}, kernel ${mebibytes(kernel)}, initrd ${mebibytes(initrd)}`;
   }
 
+  async #createMachine(): Promise<CreatedMachine> {
+    const mirror = await this.#mirror();
+    return await createMachine({ name: DEMO_MACHINE, work: resolve(this.#options.work), mirror, signal: this.#signal });
+  }
+
   async #makeMachine(say: Say): Promise<string> {
-    const { signal, work } = this.#options;
-    const machine = await createMachine({
-      name: DEMO_MACHINE,
-      work: resolve(work),
-      mirror: await this.#mirror(),
-      signal,
-      onProgress: say,
-    });
+    if (this.#machine === undefined) throw this.#early();
+    say('begun beside the image');
+    const machine = await this.#machine;
     this.#found.machineDisk = machine.disk;
     return `on ${basename(machine.disk)}, a btrfs disk labelled buildos.machines`;
   }
@@ -260,6 +268,8 @@ export class Demo implements AsyncDisposable {
   }
 
   async #bootstrap(say: Say): Promise<string> {
+    // The image for the update is built meanwhile: the host has one core to itself all the same.
+    this.#next = beside(this.#build('changed by the demo', () => {}));
     const status = await this.#waitForStatus(
       'agent ready',
       ({ toolchains, events }) => {
@@ -341,7 +351,7 @@ export class Demo implements AsyncDisposable {
         for (const line of now.slice(log.length).split('\n').slice(-6)) if (line.trim() !== '') say(line);
         log = now;
       }
-      await sleep(1500, undefined, { signal: ended }).catch(() => {}); // that it ended is what the loop looks at
+      await sleep(2500, undefined, { signal: ended }).catch(() => {}); // that it ended is what the loop looks at
     }
     return { path, reads, log };
   }
@@ -364,8 +374,8 @@ export class Demo implements AsyncDisposable {
 
   async #update(say: Say): Promise<string> {
     const { lab, guest, image } = this.#found;
-    if (!lab || !guest || !image) throw this.#early();
-    const next = await this.#build('changed by the demo', say);
+    if (!lab || !guest || !image || !this.#next) throw this.#early();
+    const next = await this.#next;
     if (next.buildId === image.buildId) throw new DemoError('The changed image has the same build id', this.#hint());
     this.#found.nextImage = next;
     const publishedAtMs = Date.now();
@@ -383,7 +393,8 @@ export class Demo implements AsyncDisposable {
   }
 
   async #build(note: string, say: Say): Promise<BuiltImage> {
-    const { work, signal } = this.#options;
+    const { work } = this.#options;
+    const signal = this.#signal;
     const options = { definition: buildHost, work, note, signal, mirror: await this.#mirror(), onProgress: say };
     return (await buildImage(options)).image;
   }
@@ -435,6 +446,10 @@ export class Demo implements AsyncDisposable {
     return reset.atMs;
   }
 
+  get #signal(): AbortSignal {
+    return AbortSignal.any([this.#options.signal, this.#ended.signal]);
+  }
+
   #hint(): string {
     return `the host's console is in ${join(this.#folder, 'console.log')}`;
   }
@@ -442,6 +457,12 @@ export class Demo implements AsyncDisposable {
   #early(): DemoError {
     return new DemoError('A step of the demo was run before the ones it stands on', 'run the steps in order');
   }
+}
+
+/** Lets work go on unobserved for a while: who needs it awaits it, and learns then that it failed. */
+function beside<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => {});
+  return work;
 }
 
 const mebibytes = (bytes: number): string => `${(bytes / 1024 ** 2).toFixed(0)} MiB`;

@@ -90,7 +90,7 @@ export async function readHostFile(
   options: { readonly port?: number } = {},
 ): Promise<string | undefined> {
   const url = `tftp://${lab.port(options.port).address}/${path}`;
-  const argv = ['curl', '--silent', '--connect-timeout', '3', '--max-time', '30', url];
+  const argv = ['curl', '--silent', '--connect-timeout', '3', '--max-time', '30', '--tftp-blksize', '1428', url];
   const result = await lab.run(argv, { okStatus: 'any', timeoutMs: 40_000 });
   return result.status === 0 ? text(result) : undefined;
 }
