@@ -113,7 +113,7 @@ export const VIRTUAL: readonly ModuleClass[] = [
   {
     name: 'base',
     summary: 'ciphers, checksums, libraries',
-    prefixes: ['crypto/', 'arch/x86/crypto/', 'lib/', 'mm/', 'block/'],
+    prefixes: ['crypto/', 'arch/x86/crypto/', 'lib/crypto/', 'mm/', 'block/'],
   },
 ];
 

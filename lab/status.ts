@@ -112,7 +112,7 @@ export async function readStatus(
 /**
  * Reads the status again and again until it is as wanted.
  *
- * @param onStatus - gets every status read
+ * @param onStatus - gets every status that says something new
  * @throws {DeadlineError} naming the last status seen
  */
 export async function waitForStatus(
@@ -132,8 +132,8 @@ export async function waitForStatus(
     options.signal?.throwIfAborted();
     const status = await readStatus(lab, options.port === undefined ? {} : { port: options.port });
     if (status !== undefined) {
+      if (status.status !== last?.status) options.onStatus?.(status);
       last = status;
-      options.onStatus?.(status);
       if (wants(status)) return status;
     }
     await sleep(1000, undefined, options.signal === undefined ? {} : { signal: options.signal });
