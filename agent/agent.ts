@@ -281,7 +281,6 @@ class Agent {
     this.#event('task-claimed');
     const running: RunningTask = {
       build,
-      session,
       name: task.name,
       version: task.version,
       machine: task.machine,

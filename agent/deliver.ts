@@ -28,8 +28,11 @@ export interface Round {
   readonly lastError?: string;
 }
 
-/** Statuses by which a controller says that this very result will never be taken. */
-const FINAL_STATUSES: ReadonlySet<number> = new Set([400, 404, 409, 410, 413, 422]);
+/**
+ * Statuses by which a controller says that this very result, or upload, will never be taken. Not 404: a proxy says so too while
+ * the controller behind it is away.
+ */
+const FINAL_STATUSES: ReadonlySet<number> = new Set([400, 409, 410, 413, 422]);
 
 /** Tries to deliver every kept result once. */
 export async function deliverAll(options: DeliverOptions): Promise<Round> {
@@ -49,7 +52,7 @@ export async function deliverAll(options: DeliverOptions): Promise<Round> {
       await options.shelf.remove(entry.id);
     } catch (error) {
       lastError = describeError(error);
-      if (error instanceof ExchangeError && error.status !== undefined && FINAL_STATUSES.has(error.status)) {
+      if (isFinal(error)) {
         options.onLine(`result of ${build} is dropped, the controller will not have it: ${lastError}`);
         await options.shelf.remove(entry.id);
       } else {
@@ -68,7 +71,15 @@ async function deliver(entry: ShelfEntry<ResultRecord>, options: DeliverOptions)
   for (const [instance, url] of Object.entries(record.uploadUrls)) {
     if (attachment === undefined) break;
     const upload = { session, ...challenge, instance, file: attachment };
-    await sendUpload(url, upload, { timeoutMs: options.times.uploadMs, signal: options.signal });
+    try {
+      await sendUpload(url, upload, { timeoutMs: options.times.uploadMs, signal: options.signal });
+    } catch (error) {
+      // The logs are worth more than the files: what is refused for good must not hold them back.
+      if (!isFinal(error)) throw error;
+      options.onLine(
+        `upload "${instance}" of ${record.build} is dropped, the controller will not have it: ${describeError(error)}`,
+      );
+    }
   }
   const request = formatResultRequest({
     session,
@@ -77,6 +88,10 @@ async function deliver(entry: ShelfEntry<ResultRecord>, options: DeliverOptions)
     result: parseResult(record.result),
   });
   await sendResult(record.resultUrl, request, { timeoutMs: options.times.requestMs, signal: options.signal });
+}
+
+function isFinal(error: unknown): boolean {
+  return error instanceof ExchangeError && error.status !== undefined && FINAL_STATUSES.has(error.status);
 }
 
 function describeError(error: unknown): string {

@@ -117,7 +117,8 @@ export function settingsFor(options: ToolchainOptions, size: HostSize, times: Ti
       timeoutSeconds: Math.ceil(times.taskMs / 1000) + 60,
     },
     quotas: {
-      resultBytes: 15_000_000,
+      // Less than a controller takes in one request, so that there is room for what is around it.
+      resultBytes: 14_000_000,
       logBytes: Math.max(MIB, Math.min(64 * MIB, Math.floor(tftpShare / 8))),
       uploadBytes: Math.max(MIB, Math.min(512 * MIB, Math.floor(tftpShare / 2))),
     },

@@ -4,7 +4,6 @@ import { renameSync, writeFileSync } from 'node:fs';
 /** A task that runs. */
 export interface RunningTask {
   readonly build: string;
-  readonly session: string;
   readonly name: string;
   readonly version: string;
   readonly machine: string;

@@ -16,6 +16,12 @@ export function imageCommand(): Command {
     .addCommand(publishCommand());
 }
 
+/** An option that says something else than its form allows. */
+class UsageError extends Error {
+  override readonly name = 'UsageError';
+  readonly hint = 'buildos image publish --help says more';
+}
+
 const workOption = (): Option => new Option('--work <dir>', 'folder for caches and images').default('work');
 const jsonOption = (): Option => new Option('--json', 'print the result as JSON');
 
@@ -138,7 +144,7 @@ function collect(text: string, before: readonly string[]): string[] {
 
 function nameAndValue(text: string, option: string): [string, string] {
   const equals = text.indexOf('=');
-  if (equals < 1) throw new InvalidArgumentError(`${option} "${text}": expected name=value`);
+  if (equals < 1) throw new UsageError(`${option} "${text}": expected name=value`);
   return [text.slice(0, equals), text.slice(equals + 1)];
 }
 
@@ -146,7 +152,7 @@ function groupHosts(texts: readonly string[]): Record<string, Record<string, str
   const hosts: Record<string, Record<string, string>> = {};
   for (const text of texts) {
     const slash = text.indexOf('/');
-    if (slash < 1) throw new InvalidArgumentError(`--host "${text}": expected MAC/name=value`);
+    if (slash < 1) throw new UsageError(`--host "${text}": expected MAC/name=value`);
     const [name, value] = nameAndValue(text.slice(slash + 1), '--host');
     (hosts[text.slice(0, slash)] ??= {})[name] = value;
   }

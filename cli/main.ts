@@ -35,6 +35,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./machine.ts')).machineCommand(),
   },
   {
+    name: 'toolchain',
+    summary: 'publish a toolchain with the agent in it',
+    load: async () => (await import('./toolchain.ts')).toolchainCommand(),
+  },
+  {
     name: 'qemu',
     summary: 'boot a published image in QEMU: exit status, console log, boot chart',
     load: async () => (await import('./qemu.ts')).qemuCommand(),

@@ -83,7 +83,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
     uploads,
     ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl.replace(/\/+$/, '') }),
     trustedKeys: options.trustedKeys ?? [],
-    taskTimeoutSeconds: options.taskTimeoutSeconds ?? 3 * 3600,
+    taskTimeoutSeconds: options.taskTimeoutSeconds ?? 5 * 3600,
     maxAttempts: options.maxAttempts ?? 5,
     maxQueued: options.maxQueued ?? 10_000,
     maxUploadBytes: options.maxUploadBytes ?? 2 * 1024 ** 3,

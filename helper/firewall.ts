@@ -6,7 +6,8 @@
  *
  * A source address can be trusted here: a machine's namespace belongs to the host, so nobody in it can change the
  * address or open a raw socket. TFTP answers from a port of its own choice (its TID), and connection tracking is what
- * lets the machine's further packets to that port in.
+ * lets the machine's further packets to that port in. From elsewhere such an address is a lie: Linux takes packets for
+ * any of its addresses on any interface, so they are dropped where they do not belong.
  */
 import type { PortElement } from '../host/nft.ts';
 import { HOST_ADDRESS } from './verb.ts';
@@ -25,6 +26,9 @@ table inet ${TABLE} {
   set ${PORT_SET} { type ipv4_addr . inet_service; }
   chain input {
     type filter hook input priority filter; policy accept;
+    iifname "lo" accept
+    iifname != "${bridge}" ip saddr 169.254.0.0/16 drop
+    iifname != "${bridge}" ip daddr ${HOST_ADDRESS} drop
     iifname != "${bridge}" accept
     ct state established,related accept
     ip protocol icmp accept

@@ -111,6 +111,18 @@ const TOOLCHAIN_OPTIONS: Readonly<Record<string, (toolchain: ToolchainDraft, val
   interactive: (toolchain, value) => (toolchain.interactive = parseInteractive(value)),
 };
 
+/** Options of the specification that nothing acts upon yet: to be told, above all where they promise safety. */
+const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
+  'buildid_trust',
+  'toolchain_trust',
+  'controller_trust',
+  'config_url',
+  'config_trust',
+  'smtp_relay',
+  'admin_email',
+  'interactive',
+]);
+
 /** Every known option, without `buildos.` and without `.<tc>`. */
 export const OPTION_NAMES: readonly string[] = [
   ...Object.keys(HOST_OPTIONS),
@@ -140,12 +152,20 @@ export function parseKernelCommandLine(text: string): {
     if (!argument.name.toLowerCase().startsWith(PREFIX)) continue;
     try {
       take(argument, host, toolchains);
+      const [option = ''] = argument.name.slice(PREFIX.length).toLowerCase().split('.');
+      if (WITHOUT_EFFECT.has(option)) {
+        problems.push({
+          ...argument,
+          message: 'has no effect in this version',
+          hint: 'nothing is checked or sent because of it',
+        });
+      }
     } catch (error) {
       if (!(error instanceof BadValueError)) throw error;
       problems.push({ ...argument, message: error.message, ...(error.hint !== undefined && { hint: error.hint }) });
     }
   }
-  if (host.configUrl === undefined) problems.push(...findOrphans(toolchains));
+  problems.push(...findOrphans(toolchains));
   return { options: { ...host, toolchains: Object.fromEntries(toolchains) }, problems };
 }
 

@@ -49,7 +49,8 @@ export function formatBootConfigs(config: BootConfig): readonly ConfigFile[] {
       path: `pxelinux.cfg/01-${hyphenated(mac)}`,
       content: formatPxelinux(config, [...config.args, ...args]),
     })),
-    { path: 'grub.cfg', content: formatGrub(config) },
+    // Where a GRUB of one's own looks, and where Debian's signed network image does.
+    ...['grub.cfg', 'grub/grub.cfg'].map((path) => ({ path, content: formatGrub(config) })),
   ];
 }
 
@@ -60,7 +61,7 @@ function formatIpxe(config: BootConfig): string {
     '#!ipxe',
     `# Build OS ${config.buildId}`,
     // A second try after a while is better than a prompt that nobody sees.
-    ...(perHost ? [`chain --autofree hosts/\${net0/mac:hexhyp}.ipxe ||`] : []),
+    ...(perHost ? [`chain --autofree hosts/\${netX/mac:hexhyp}.ipxe ||`] : []),
     `kernel ${base}/buildos-image initrd=buildos-initrd ${config.args.join(' ')}${perHost ? ' ${host-args}' : ''} || goto failed`,
     `initrd --name buildos-initrd ${base}/buildos-initrd || goto failed`,
     'boot || goto failed',
@@ -88,22 +89,26 @@ function formatPxelinux(config: BootConfig, args: readonly string[]): string {
 
 function formatGrub(config: BootConfig): string {
   const prefix = config.url === undefined ? '' : grubHttp(config.url);
-  const cases = Object.entries(config.hosts).flatMap(([mac, args]) => [
-    `if [ "$net_default_mac" = "${mac}" ]; then`,
-    `  set host_args='${args.join(' ')}'`,
-    'fi',
+  const linux = (args: readonly string[]): string =>
+    `    linux ${prefix}/${config.folder}/buildos-image ${args.map(grubQuote).join(' ')}`;
+  const hosts = Object.entries(config.hosts).flatMap(([mac, args], index) => [
+    `  ${index === 0 ? 'if' : 'elif'} [ "$net_default_mac" = '${mac}' ]; then`,
+    linux([...config.args, ...args]),
   ]);
   return [
     `# Build OS ${config.buildId}`,
     'set timeout=0',
-    "set host_args=''",
-    ...cases,
     `menuentry 'Build OS' {`,
-    `  linux ${prefix}/${config.folder}/buildos-image ${config.args.join(' ')} $host_args`,
+    ...(hosts.length === 0 ? [linux(config.args)] : [...hosts, '  else', linux(config.args), '  fi']),
     `  initrd ${prefix}/${config.folder}/buildos-initrd`,
     '}',
     '',
   ].join('\n');
+}
+
+/** A word that GRUB's shell leaves as it is. */
+function grubQuote(word: string): string {
+  return `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 /** `http://192.0.2.1:8080/x` → `(http,192.0.2.1:8080)/x`. */

@@ -61,7 +61,7 @@ test('publishImage() names one version everywhere, keeps three older ones and le
     names.filter((name) => name.includes('.part-')),
     [],
   );
-  for (const config of ['boot.ipxe', 'pxelinux.cfg/default', 'grub.cfg']) {
+  for (const config of ['boot.ipxe', 'pxelinux.cfg/default', 'grub.cfg', 'grub/grub.cfg']) {
     const text = await readFile(join(into, config), 'utf8');
     assert.ok(text.includes(`versions/${'f'.repeat(20)}/buildos-image`), config);
     assert.ok(!text.includes('current/buildos-image'), config);
@@ -93,7 +93,10 @@ test('publishImage() gives single hosts their options, for every boot loader', a
     await readFile(join(into, 'pxelinux.cfg/01-52-54-00-ab-00-01'), 'utf8'),
     /APPEND panic=30 buildos\.admin_email="a b@example\.org" buildos\.hostname=b1/,
   );
-  assert.match(await readFile(join(into, 'boot.ipxe'), 'utf8'), /chain --autofree hosts\/\$\{net0\/mac:hexhyp\}\.ipxe/);
+  const grub = await readFile(join(into, 'grub.cfg'), 'utf8');
+  assert.match(grub, /if \[ "\$net_default_mac" = '52:54:00:ab:00:01' \]; then\n.*'buildos\.hostname=b1'\n {2}else\n/);
+  assert.match(grub, /'buildos\.admin_email="a b@example\.org"'/);
+  assert.match(await readFile(join(into, 'boot.ipxe'), 'utf8'), /chain --autofree hosts\/\$\{netX\/mac:hexhyp\}\.ipxe/);
 });
 
 test('publishImage() refuses what no host could use, before it changes anything', async () => {
