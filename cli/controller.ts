@@ -6,7 +6,7 @@ import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { ControllerError } from '../controller/error.ts';
-import { openController } from '../controller/server.ts';
+import { openController, TASK_TIMEOUT_SECONDS } from '../controller/server.ts';
 import { keyFingerprint } from '../manifests/challenge.ts';
 
 const optionsSchema = z.object({
@@ -30,7 +30,12 @@ export function controllerCommand(): Command {
     .option('--port <n>', 'TCP port to listen on; 0 takes any free one', wholeNumber(0, 65_535), 8080)
     .option('--trust <keyfile>', 'public key (PEM) of an agent that may take tasks; may be repeated', collect, [])
     .option('--public-url <url>', 'how agents reach this controller, when it is not the way they ask', httpUrl)
-    .option('--task-timeout <seconds>', 'a task without a result is handed out again after', wholeNumber(1), 5 * 3600)
+    .option(
+      '--task-timeout <seconds>',
+      'a task without a result is handed out again after',
+      wholeNumber(1),
+      TASK_TIMEOUT_SECONDS,
+    )
     .option('--attempts <n>', 'how often one task is handed out', wholeNumber(1, 1000), 5)
     .option('--off', 'hand out nothing: agents are answered 501', false)
     .option('--json', 'print what was started as JSON', false)

@@ -25,6 +25,9 @@ import type { Answer, Desk } from './routes.ts';
 import { openStore } from './store.ts';
 import type { Store } from './store.ts';
 
+/** When a task without a result is handed out again: longer than an agent lets a build take (4 h), and its delivery. */
+export const TASK_TIMEOUT_SECONDS: number = 5 * 3600;
+
 export interface ControllerOptions {
   /** Where everything is kept; made when absent, and used by one controller at a time. */
   readonly folder: string;
@@ -83,7 +86,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
     uploads,
     ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl.replace(/\/+$/, '') }),
     trustedKeys: options.trustedKeys ?? [],
-    taskTimeoutSeconds: options.taskTimeoutSeconds ?? 5 * 3600,
+    taskTimeoutSeconds: options.taskTimeoutSeconds ?? TASK_TIMEOUT_SECONDS,
     maxAttempts: options.maxAttempts ?? 5,
     maxQueued: options.maxQueued ?? 10_000,
     maxUploadBytes: options.maxUploadBytes ?? 2 * 1024 ** 3,

@@ -24,7 +24,6 @@ export const VIRTUAL: readonly ModuleClass[] = [
       'drivers/block/xen-',
       'drivers/block/loop',
       'drivers/block/nbd',
-      'drivers/block/rbd',
       'drivers/block/zram/',
       'drivers/net/virtio_net',
       'drivers/net/net_failover',

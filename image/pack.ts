@@ -161,8 +161,7 @@ async function readModules(
 }
 
 /**
- * Takes out what no class asks for, and unpacks the rest: xz takes longer to load than lz4, above all without KVM, where
- * the modules that udev asks for cost 10 s more.
+ * Takes out what no class asks for, and unpacks the rest: xz takes longer to load than lz4, above all without KVM.
  */
 async function keepModules(
   on: Connection,
