@@ -1,13 +1,23 @@
 /** The client, against our server and against fakes with the habits of others, on loopback. */
 import assert from 'node:assert/strict';
 import { type RemoteInfo, type Socket, createSocket } from 'node:dgram';
-import { mkdirSync, mkdtempDisposableSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempDisposableSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test as nodeTest } from 'node:test';
 
-import { get, getToFile, put } from './client.ts';
+import { get, getStream, getToFile, put } from './client.ts';
 import { TransferError } from './error.ts';
 import { serveMachine, serveWritableFolder } from './instance.ts';
 import { type Packet, decodePacket, encodeAck, encodeData, encodeError, encodeOack } from './packet.ts';
@@ -91,7 +101,7 @@ test('what a server refuses is a TransferError with its words, a code and a hint
     assert.ok(error instanceof TransferError);
     assert.equal(
       error.message,
-      `Cannot get "nothing" from ${HOST} port ${server.port}: the server says: file not found (ERROR 1)`,
+      `Cannot get "nothing" from ${HOST} port ${server.port}: the server refused: ERROR 1, file not found`,
     );
     assert.deepEqual([error.code, error.from, error.direction], [1, 'peer', 'read']);
     assert.match(error.hint ?? '', /relative to the server/);
@@ -109,6 +119,163 @@ test('a server that is not there is given up after the patience asked for', asyn
     hint: /firewall/,
   });
   assert.ok(performance.now() - startedMs < 1500);
+});
+
+/** A UDP port that was free a moment ago. */
+async function findClosedPort(): Promise<number> {
+  const socket = createSocket('udp4');
+  const { port } = socket.bindSync({ address: HOST });
+  await new Promise<void>((resolve) => socket.close(() => resolve()));
+  return port;
+}
+
+test('a closed port is told at once, and so is an address without a way', async () => {
+  const startedMs = performance.now();
+  const port = await findClosedPort();
+  await assert.rejects(get({ host: HOST, port, name: 'x' }), {
+    name: 'TransferError',
+    message: `Cannot get "x" from ${HOST} port ${port}: nobody listens there (ICMP port unreachable)`,
+    kind: 'unanswered',
+    hint: /server running/,
+  });
+  await assert.rejects(get({ host: '255.255.255.255', port, name: 'x' }), { kind: 'unanswered' });
+  assert.ok(performance.now() - startedMs < 500);
+});
+
+test('is begun again when nobody answers, as often as asked; not after a refusal', async (dir) => {
+  const port = await findClosedPort();
+  const errors: string[] = [];
+  using servers = new DisposableStack();
+  setTimeout(() => {
+    void serveFolder({ folder: dir, address: HOST, port }).then((server) => servers.defer(() => void server.close()));
+  }, 300);
+  writeFileSync(join(dir, 'file'), 'late');
+  const at = { host: HOST, port, retries: 3, onRetry: (error: TransferError) => errors.push(error.kind) };
+  assert.equal(Buffer.from(await get({ ...at, name: 'file' })).toString(), 'late');
+  await assert.rejects(get({ ...at, name: 'nothing' }), { kind: 'refused' });
+  assert.deepEqual(errors, ['unanswered']);
+});
+
+test('what a server says is quoted', async () => {
+  await using fake = startFake((packet, send) => {
+    if (packet.kind === 'request') send(encodeError(7, 'no\u001b[2J\u009b1m\nway'));
+  });
+  await assert.rejects(get({ host: HOST, port: fake.port, name: 'a\u001bb' }), {
+    message:
+      /^Cannot get "a\\u001bb" .*: the server refused: ERROR 7 \(no such user\), "no\\u001b\[2J\\u009b1m\\nway"$/,
+  });
+});
+
+test('a stream comes while the file is on its way, and may be left early', async (dir) => {
+  const content = Buffer.from(Array.from({ length: 3_000_000 }, (_, index) => (index * 7) & 0xff));
+  writeFileSync(join(dir, 'file'), content);
+  const results: string[] = [];
+  await using server = await serveFolder({
+    folder: dir,
+    address: HOST,
+    port: 0,
+    onTransfer: (event) => results.push(event.error ?? event.result),
+  });
+  const at = { host: HOST, port: server.port, name: 'file' };
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of getStream(at)) {
+    // A slow reader does not slow the transfer down.
+    if (chunks.length === 0) await sleep(200);
+    chunks.push(chunk);
+  }
+  assert.ok(Buffer.concat(chunks).equals(content));
+  assert.deepEqual(results, ['done']);
+  for await (const chunk of getStream({ ...at, windowsize: 1, blksize: 512 })) {
+    assert.ok(chunk.length > 0);
+    break;
+  }
+  await sleep(20);
+  assert.deepEqual(results, ['done', 'the client ended it: the client has stopped']);
+  await assert.rejects(async () => {
+    for await (const chunk of getStream({ ...at, name: 'nothing' })) void chunk;
+  }, /file not found/);
+});
+
+test('a stream is put once its end is there', async (dir) => {
+  await using server = await serveWritableFolder({ folder: dir, address: HOST, port: 0, maxBytes: 1_000_000 });
+  async function* lines(): AsyncGenerator<Uint8Array> {
+    for (let index = 0; index < 1000; index += 1) {
+      if (index % 100 === 0) await sleep(1);
+      yield Buffer.from(`line ${index}\n`);
+    }
+  }
+  const report = await put({ host: HOST, port: server.port, name: 'x', content: lines() });
+  const expected = Array.from({ length: 1000 }, (_, index) => `line ${index}\n`).join('');
+  assert.equal(readFileSync(join(dir, 'x'), 'utf8'), expected);
+  assert.deepEqual([report.bytes, report.address], [expected.length, HOST]);
+  async function* broken(): AsyncGenerator<Uint8Array> {
+    yield Buffer.from('x');
+    throw new Error('the pipe burst');
+  }
+  const bad = put({ host: HOST, port: server.port, name: 'y', content: broken() });
+  await assert.rejects(bad, { kind: 'local', message: /cannot read the stream: the pipe burst/ });
+});
+
+test('a file that is replaced keeps its mode; what a killed download left is removed', async (dir) => {
+  const root = join(dir, 'root');
+  mkdirSync(root);
+  writeFileSync(join(root, 'file'), 'new');
+  writeFileSync(join(dir, 'copy'), 'old');
+  chmodSync(join(dir, 'copy'), 0o640);
+  const long = 'n'.repeat(255);
+  // Process ids end far below.
+  const left = '.copy.2147483647-0123456789ab.part';
+  const fresh = '.copy.2147483647-ba9876543210.part';
+  const living = `.copy.${process.pid}-0123456789ab.part`;
+  for (const name of [left, fresh, living]) writeFileSync(join(dir, name), 'half');
+  const longAgo = new Date(Date.now() - 90_000);
+  for (const name of [left, living]) utimesSync(join(dir, name), longAgo, longAgo);
+  await using server = await serveFolder({ folder: root, address: HOST, port: 0 });
+  const at = { host: HOST, port: server.port, name: 'file' };
+  await getToFile({ ...at, file: join(dir, 'copy') });
+  await getToFile({ ...at, file: join(dir, long) });
+  assert.deepEqual(readdirSync(dir).sort(), [fresh, living, 'copy', long, 'root'].sort());
+  assert.equal(statSync(join(dir, 'copy')).mode & 0o777, 0o640);
+  assert.equal(readFileSync(join(dir, 'copy'), 'utf8'), 'new');
+});
+
+test('a file that cannot fit is refused before it fills the disk', async (dir) => {
+  await using fake = startFake((packet, send) => {
+    if (packet.kind === 'request') send(encodeOack([['tsize', String(10 ** 15 - 1)]]));
+    if (packet.kind === 'ack') send(encodeData((packet.block + 1) & 0xffff, Buffer.alloc(512)));
+  });
+  await assert.rejects(getToFile({ host: HOST, port: fake.port, name: 'x', file: join(dir, 'copy') }), {
+    kind: 'local',
+    code: 3,
+    message: /999999999999999 bytes do not fit: .* has \d+ left/,
+  });
+  assert.deepEqual(readdirSync(dir), []);
+});
+
+test('the option timeout is asked for', async (dir) => {
+  writeFileSync(join(dir, 'file'), 'x');
+  await using server = await serveFolder({ folder: dir, address: HOST, port: 0 });
+  const at = { host: HOST, port: server.port, name: 'file', file: join(dir, 'copy') };
+  assert.equal((await getToFile({ ...at, repeatSeconds: 7 })).granted.timeout, 7);
+  await assert.rejects(getToFile({ ...at, repeatSeconds: 256 }), RangeError);
+});
+
+test('the next address of a host is asked when nobody listens at the first, or it is silent', async (dir) => {
+  writeFileSync(join(dir, 'file'), 'x');
+  await using server = await serveFolder({ folder: dir, address: '127.0.0.2', port: 0 });
+  const { port } = server;
+  const at = { host: 'several', port, lookup: async () => [HOST, '127.0.0.2'] };
+  const report = await getToFile({ ...at, name: 'file', file: join(dir, 'copy') });
+  assert.equal(report.address, '127.0.0.2');
+  await assert.rejects(get({ ...at, name: 'nothing' }), {
+    message: `Cannot get "nothing" from several (127.0.0.2) port ${port}: the server refused: ERROR 1, file not found; before that ${HOST}: nobody listens there (ICMP port unreachable)`,
+  });
+  const silent = createSocket('udp4');
+  silent.bindSync({ address: HOST, port });
+  const startedMs = performance.now();
+  await get({ ...at, name: 'file', timeoutMs: 400 });
+  silent.close();
+  assert.ok(Math.abs(performance.now() - startedMs - 400) < 200);
 });
 
 test('a host name that is not known is said', async () => {

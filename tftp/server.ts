@@ -34,6 +34,8 @@ const TRANSFERS_PER_PEER_MAX = 1024;
 const SERVER_DALLY_MS = 3000;
 /** Room for requests that wait. */
 const SOCKET_BUFFER_BYTES = 1024 * 1024;
+/** A peer that is gone may have said why. */
+const LAST_WORDS_MS = 10;
 /** The same request from the same port after so much silence is a new one. */
 const RESTART_AFTER_MS = 1000;
 
@@ -380,8 +382,10 @@ class Server implements TftpServer {
       transfer.receive(bytes);
     });
     socket.on('error', (error) => {
-      // What cannot be sent now counts as lost. A closed port has nobody who would listen to more.
-      if (systemCode(error) === 'ECONNREFUSED') transfer.stop(ERROR_CODE.notDefined, 'the peer has closed its port');
+      // What cannot be sent now counts as lost. A closed port has nobody who would listen to more; but the kernel tells of it
+      // before it gives what the peer has said last, and that is worth more.
+      if (systemCode(error) !== 'ECONNREFUSED') return;
+      setTimeout(() => transfer.stop(ERROR_CODE.notDefined, 'the peer has closed its port'), LAST_WORDS_MS);
     });
     this.#running.set(running.key, running);
     this.#unproven.add(running);
