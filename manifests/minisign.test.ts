@@ -34,7 +34,7 @@ describe('minisign', () => {
       /does not fit the content/,
     );
     assert.throws(
-      () => verifyMinisign(CONTENT, SIGNATURE.replace('from minisign', 'from somebody'), key),
+      () => verifyMinisign(CONTENT, SIGNATURE.replace('comment: from', 'comment: by'), key),
       /comment does not fit/,
     );
     const other = { ...key, id: new Uint8Array(8) };
