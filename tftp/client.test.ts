@@ -190,7 +190,7 @@ test('a stream comes while the file is on its way, and may be left early', async
     break;
   }
   await sleep(20);
-  assert.deepEqual(results, ['done', 'the client ended it: the client has stopped']);
+  assert.deepEqual(results, ['done', 'the client ended it: ERROR 0 (not defined), "the client has stopped"']);
   await assert.rejects(async () => {
     for await (const chunk of getStream({ ...at, name: 'nothing' })) void chunk;
   }, /file not found/);

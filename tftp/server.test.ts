@@ -167,6 +167,7 @@ test('a file of a multiple of 512 bytes ends with an empty block, from a port of
       name: 'file',
       mode: 'octet',
       asked: {},
+      options: [],
       granted: {},
       bytes: 1024,
       blocks: 3,
@@ -174,6 +175,7 @@ test('a file of a multiple of 512 bytes ends with an empty block, from a port of
       rttMs: 0,
       durationMs: 0,
       result: 'done',
+      begun: true,
     },
   );
   assert.equal(server.transfers, 0);
@@ -181,7 +183,9 @@ test('a file of a multiple of 512 bytes ends with an empty block, from a port of
 
 test('errors: missing file 1, way out 2, write 2, mail 4, unknown mode 4, half a request 4', async () => {
   using folder = makeFolder();
-  await using server = await serveFolder({ ...onLoopback, folder: folder.path });
+  const events: TransferEvent[] = [];
+  const onTransfer = (event: TransferEvent): unknown => events.push(event);
+  await using server = await serveFolder({ ...onLoopback, folder: folder.path, onTransfer });
   await using probe = Probe.open();
   probe.read(server.port, 'nothing');
   await probe.expectError(1);
@@ -196,6 +200,15 @@ test('errors: missing file 1, way out 2, write 2, mail 4, unknown mode 4, half a
   probe.send(server.port, Buffer.from('\0\x01file'));
   await probe.expectError(4);
   assert.deepEqual(readdirSync(folder.path), []);
+  assert.deepEqual(
+    events.map(({ name, errorCode, begun, endedBy }) => [name, errorCode, begun, endedBy]),
+    ['nothing', '../../etc/passwd', 'new', 'file', 'file', ''].map((name, index) => [
+      name,
+      [1, 2, 2, 4, 4, 4][index],
+      false,
+      'server',
+    ]),
+  );
 });
 
 test('what is no request gets no answer at the listening port, an ERROR least of all', async () => {

@@ -9,8 +9,8 @@
 import { type Socket, createSocket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 
-import { ListenError, RefusedError, systemCode } from './error.ts';
-import type { StepFunction, TransferState } from './exchange.ts';
+import { ListenError, RefusedError, describeErrorPacket, systemCode } from './error.ts';
+import type { Failure, StepFunction, TransferState } from './exchange.ts';
 import { openToRead, parseName, toRefused } from './folder.ts';
 import { type GrantLimits, type Options, BLKSIZE_MAX, grantOptions, parseOptions } from './options.ts';
 import { type OptionPair, type RequestPacket, ERROR_CODE, decodePacket, encodeError } from './packet.ts';
@@ -47,10 +47,13 @@ export interface TransferEvent {
   readonly port: number;
   /** seen from the client: it reads or writes a file here */
   readonly direction: 'read' | 'write';
-  /** as asked: quote it, it may hold anything but control characters when `result` is `done` */
+  /** as asked: quote it, it may hold anything but control characters when `result` is `done`; empty when none could be read */
   readonly name: string;
   readonly mode: string;
+  /** what was asked, as far as it is known and valid */
   readonly asked: Options;
+  /** what was asked, word for word: quote it */
+  readonly options: readonly OptionPair[];
   readonly granted: Options;
   /** bytes that are through, on the wire */
   readonly bytes: number;
@@ -61,7 +64,11 @@ export interface TransferEvent {
   readonly rttMs?: number;
   readonly durationMs: number;
   readonly result: 'done' | 'failed';
-  /** why it failed */
+  /** whether a transfer came of the request; else it was refused or ignored */
+  readonly begun: boolean;
+  /** who ended one that failed */
+  readonly endedBy?: 'client' | 'server';
+  /** why it failed; what the client said is quoted */
   readonly error?: string;
   /** TFTP error code that was sent or got */
   readonly errorCode?: number;
@@ -111,6 +118,8 @@ export interface ServeOptions {
   readonly transfersMax?: number | undefined;
   readonly transfersPerPeerMax?: number | undefined;
   readonly onTransfer?: ((event: TransferEvent) => void) | undefined;
+  /** a transfer has begun; `onTransfer` tells its end */
+  readonly onBegin?: (() => void) | undefined;
   /** errors of the listening socket and of the machine, not of a client; the server goes on */
   readonly onError?: ((error: Error) => void) | undefined;
   /** closes the server */
@@ -247,7 +256,10 @@ class Server implements TftpServer {
     const opcode = bytes[0] === 0 ? bytes[1] : undefined;
     if (packet.kind !== 'request') {
       if (packet.kind === 'malformed' && (opcode === 1 || opcode === 2)) {
-        this.#answerError(address, port, ERROR_CODE.illegalOperation, `the request has ${packet.reason}`);
+        const refused = new RefusedError(ERROR_CODE.illegalOperation, `the request has ${packet.reason}`);
+        this.#answerError(address, port, refused.code, refused.message);
+        const direction = opcode === 1 ? 'read' : 'write';
+        this.#report({ kind: 'request', direction, name: '', mode: undefined, options: [] }, address, port, refused);
       }
       return;
     }
@@ -390,6 +402,7 @@ class Server implements TftpServer {
     this.#running.set(running.key, running);
     this.#unproven.add(running);
     this.#perPeer.set(address, (this.#perPeer.get(address) ?? 0) + 1);
+    this.#options.onBegin?.();
     transfer.start();
   }
 
@@ -436,7 +449,7 @@ class Server implements TftpServer {
     run?: { readonly state: TransferState; readonly durationMs: number },
   ): void {
     const failure = run === undefined ? undefined : run.state.failure;
-    const error = failure === undefined ? cause?.message : describeFailure(failure.from, failure.message, cause);
+    const error = failure === undefined ? cause?.message : describeFailure(failure, cause);
     const errorCode = failure?.code ?? (cause instanceof RefusedError ? cause.code : undefined);
     const rttMs = run?.state.timing.srttMs;
     const event: TransferEvent = {
@@ -446,6 +459,7 @@ class Server implements TftpServer {
       name: packet.name,
       mode: packet.mode ?? 'unknown',
       asked: parseOptions(packet.options),
+      options: packet.options,
       granted: run?.state.granted ?? {},
       bytes: run?.state.bytes ?? 0,
       blocks: run?.state.blocks ?? 0,
@@ -453,7 +467,8 @@ class Server implements TftpServer {
       ...(rttMs !== undefined && { rttMs }),
       durationMs: run?.durationMs ?? 0,
       result: error === undefined ? 'done' : 'failed',
-      ...(error !== undefined && { error }),
+      begun: run !== undefined,
+      ...(error !== undefined && { endedBy: failure?.from === 'peer' ? 'client' : 'server', error }),
       ...(error !== undefined && errorCode !== undefined && { errorCode }),
     };
     this.#options.onTransfer?.(event);
@@ -466,10 +481,10 @@ function toOpening(
   return oack.length > 0 ? { kind: 'oack', options: oack } : { kind: 'plain' };
 }
 
-function describeFailure(from: 'peer' | 'here', message: string, cause: Error | undefined): string {
-  if (from === 'peer') return `the client ended it: ${message}`;
+function describeFailure(failure: Failure, cause: Error | undefined): string {
+  if (failure.from === 'peer') return `the client ended it: ${describeErrorPacket(failure.code, failure.message)}`;
   const inner = cause?.cause instanceof Error ? ` (${cause.cause.message})` : '';
-  return `${message}${inner}`;
+  return `${failure.message}${inner}`;
 }
 
 /** Datagrams that wait in the queue of a closed socket would be dropped; they leave within one turn of the loop. */
