@@ -109,8 +109,7 @@ export function exchange<State extends TransferState>(
     });
     let isSizeKnown = false;
     const onMessage = (bytes: Uint8Array, from: RemoteInfo): void => {
-      if (!isSameHost(from, server.address)) return;
-      if (tid !== undefined && from.port !== tid) {
+      if (!isSameHost(from, server.address) || (tid !== undefined && from.port !== tid)) {
         // An ERROR is never answered, so two such sides cannot talk for ever.
         if (bytes[1] !== 5) socket.sendTo(encodeError(ERROR_CODE.unknownTid, 'unknown TID'), from);
         return;

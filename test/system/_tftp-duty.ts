@@ -1,0 +1,15 @@
+/** A clause of the duties, as tests: each runs once with each driver of the server. */
+import { describe, test } from 'node:test';
+import { DRIVERS, type Driver } from './_tftp-server.ts';
+
+/** Declares a duty. Its name quotes the clause. */
+export type Duty = (name: string, run: (driver: Driver) => Promise<void>) => void;
+
+/** @param title - of the clause; @param declare - declares the duties of it; they run side by side, for they mostly wait */
+export function clause(title: string, declare: (duty: Duty) => void): void {
+  void describe(title, { concurrency: 6, timeout: 120_000 }, () => {
+    declare((name, run) => {
+      for (const driver of DRIVERS) void test(`${name} (${driver})`, { timeout: 60_000 }, () => run(driver));
+    });
+  });
+}
