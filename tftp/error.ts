@@ -111,13 +111,16 @@ export function describeErrorPacket(code: number, message: string): string {
   return message.toLowerCase() === name ? `ERROR ${code}, ${name}` : `ERROR ${code} (${name}), ${quote(message)}`;
 }
 
-/**
- * Text from the network, fit for a terminal or a log: in double quotes, and whatever could steer a terminal or turn the
- * line around (C0 and C1 controls, DEL, separators of lines, marks of direction, lone surrogates) escaped as in JSON.
- */
+/** C0 and C1 controls, DEL, separators of lines, marks of direction, what has no width: they steer a terminal or hide. */
+// oxlint-disable-next-line no-control-regex -- control characters are just what must not reach a terminal
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+/** Text that may hold some from the network, fit for a terminal or a line of a log: what could steer it is escaped. */
+export function printable(text: string): string {
+  return text.replaceAll(UNPRINTABLE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/** Text from the network in double quotes, escaped as in JSON and `printable`. */
 export function quote(text: string): string {
-  return JSON.stringify(text).replaceAll(
-    /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return printable(JSON.stringify(text));
 }

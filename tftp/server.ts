@@ -23,7 +23,7 @@ import { Transfer } from './transfer.ts';
 /** UDP port of requests (RFC 1350 §4). */
 export const TFTP_PORT = 69;
 
-/** Largest window that is granted: more gains nothing and has to fit into socket buffers. */
+/** Largest window that is granted unless the options say otherwise: more gains nothing and has to fit into socket buffers. */
 const WINDOWSIZE_GRANTED_MAX = 64;
 /** blksize × windowsize, which a transfer holds in memory. */
 const WINDOW_BYTES_MAX = 128 * 1024;
@@ -114,6 +114,8 @@ export interface ServeOptions {
   readonly peer?: string | undefined;
   /** largest blksize granted, 8 to 65464 */
   readonly blksizeMax?: number | undefined;
+  /** largest windowsize granted, 1 to 65535; default 64. Both multiplied are 128 KiB at most */
+  readonly windowsizeMax?: number | undefined;
   /** transfers at once; beyond that requests are ignored, and clients ask again */
   readonly transfersMax?: number | undefined;
   readonly transfersPerPeerMax?: number | undefined;
@@ -348,8 +350,8 @@ class Server implements TftpServer {
   }
 
   #limits(): Pick<GrantLimits, 'blksizeMax' | 'windowsizeMax' | 'windowBytesMax'> {
-    const blksizeMax = this.#options.blksizeMax ?? BLKSIZE_MAX;
-    return { blksizeMax, windowsizeMax: WINDOWSIZE_GRANTED_MAX, windowBytesMax: WINDOW_BYTES_MAX };
+    const { blksizeMax = BLKSIZE_MAX, windowsizeMax = WINDOWSIZE_GRANTED_MAX } = this.#options;
+    return { blksizeMax, windowsizeMax, windowBytesMax: WINDOW_BYTES_MAX };
   }
 
   #run<State extends TransferState>(work: {
