@@ -9,7 +9,7 @@ import { openLocal } from '../connections/local.ts';
 import { findMissingPackages, installArgv, installPackages } from '../host/apt.ts';
 
 /** What packages are needed for; a command names the sets it uses. */
-export type Need = 'image' | 'machine' | 'lab' | 'sources' | 'test';
+export type Need = 'image' | 'machine' | 'lab' | 'sources' | 'test' | 'bench';
 
 /** Packages of Debian 12 and 13, by what uses them. */
 const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
@@ -23,6 +23,8 @@ const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
   sources: ['debian-archive-keyring', 'gpgv'],
   /** Foreign peers that only tests talk to. */
   test: ['tftp-hpa', 'atftp', 'dnsmasq-base', 'strace', 'busybox-static', 'cpio', 'zstd', 'nftables'],
+  /** The load client is C, the kit Python; libraries of the servers that are unpacked and not installed. */
+  bench: ['python3', 'gcc', 'libc6-dev', 'iproute2', 'dnsmasq-base', 'libwrap0', 'libpcre2-8-0'],
 };
 
 /** A command cannot go on before somebody with the rights does something; the command to run is in `hint`. */

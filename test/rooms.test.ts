@@ -25,6 +25,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   controller: ['manifests'],
   lab: ['controller', 'image', 'machines', 'tftp', 'host', 'connections', 'manifests', 'properties'],
   cli: ['*'],
+  bench: ['*'],
   test: ['*'],
 };
 
