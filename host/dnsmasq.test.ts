@@ -18,7 +18,7 @@ test('dnsmasq serves DHCP only, and sends each firmware its own boot file', () =
     [
       '--dhcp-boot=tag:ipxe,boot.ipxe,,10.77.0.1',
       '--dhcp-boot=tag:!ipxe,tag:uefi,snponly.efi,,10.77.0.1',
-      '--dhcp-boot=tag:!ipxe,tag:!uefi,undionly.kpxe,,10.77.0.1',
+      '--dhcp-boot=tag:!ipxe,tag:!uefi,tag:!http,undionly.kpxe,,10.77.0.1',
     ],
   );
   assert.ok(argv.includes('--dhcp-host=52:54:00:77:00:01,10.77.0.11,host-1'));

@@ -6,6 +6,7 @@
  *     who asks                                        boot file
  *     iPXE (user class "iPXE", or option 175)         boot.ipxe
  *     UEFI x86-64 firmware (client arch 7 or 9)       snponly.efi
+ *     UEFI HTTP boot (client arch 16, "HTTPClient")   the URL of an EFI program, if one is given
  *     BIOS firmware                                   undionly.kpxe
  *
  * Two things make iPXE quick: option 175.176 (`no-pxedhcp`) spares it the wait for a proxy DHCP server, and a router
@@ -22,10 +23,24 @@ export interface DnsmasqNetwork {
   readonly advertise?: string;
   readonly hosts?: readonly { readonly mac: string; readonly address: string; readonly name: string }[];
   readonly leaseFile: string;
+  /** Other boot files than the usual ones. */
+  readonly bootFiles?: Partial<BootFiles>;
+}
+
+/** What each kind of firmware and loader is told to fetch: paths below the TFTP root; `http` is a URL. */
+export interface BootFiles {
+  readonly ipxe: string;
+  readonly bios: string;
+  readonly uefi: string;
+  readonly http?: string;
 }
 
 /** What firmware and boot loaders are told to fetch, relative to the TFTP root. */
-export const BOOT_FILES = { ipxe: 'boot.ipxe', bios: 'undionly.kpxe', uefi: 'snponly.efi' } as const;
+export const BOOT_FILES = {
+  ipxe: 'boot.ipxe',
+  bios: 'undionly.kpxe',
+  uefi: 'snponly.efi',
+} as const satisfies BootFiles;
 
 /** A line of dnsmasq's log that says what happened to a lease. */
 export interface DhcpEvent {
@@ -39,6 +54,7 @@ export interface DhcpEvent {
 /** The command line: dnsmasq in the foreground, its log on standard error. */
 export function dnsmasqArgv(network: DnsmasqNetwork): string[] {
   const boot = (tags: string, file: string): string => `--dhcp-boot=${tags},${file},,${network.address}`;
+  const files: BootFiles = { ...BOOT_FILES, ...network.bootFiles };
   return [
     'dnsmasq',
     '--keep-in-foreground',
@@ -61,9 +77,17 @@ export function dnsmasqArgv(network: DnsmasqNetwork): string[] {
     '--dhcp-userclass=set:ipxe,iPXE',
     '--dhcp-match=set:uefi,option:client-arch,7',
     '--dhcp-match=set:uefi,option:client-arch,9',
-    boot('tag:ipxe', BOOT_FILES.ipxe),
-    boot('tag:!ipxe,tag:uefi', BOOT_FILES.uefi),
-    boot('tag:!ipxe,tag:!uefi', BOOT_FILES.bios),
+    boot('tag:ipxe', files.ipxe),
+    boot('tag:!ipxe,tag:uefi', files.uefi),
+    boot('tag:!ipxe,tag:!uefi,tag:!http', files.bios),
+    ...(files.http === undefined
+      ? []
+      : [
+          '--dhcp-match=set:http,option:client-arch,16',
+          boot('tag:!ipxe,tag:http', files.http),
+          // Firmware takes an answer for one about HTTP only when it says so (UEFI 2.10 §24.7.3.1).
+          '--dhcp-option-force=tag:http,60,HTTPClient',
+        ]),
     '--dhcp-option-force=tag:ipxe,encap:175,176,1b',
     ...(network.advertise === undefined ? [] : ['--enable-ra', `--dhcp-range=${network.advertise},ra-only`]),
   ];

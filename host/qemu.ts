@@ -31,7 +31,7 @@ export interface QemuGuest {
   /** Of `direct`. */
   readonly kernel?: { readonly file: string; readonly initrd?: string; readonly append: string };
   /** Of `uefi`: the firmware's code, and the guest's own copy of its variables. */
-  readonly ovmf?: { readonly code: string; readonly vars: string };
+  readonly ovmf?: { readonly code: string; readonly vars: string; readonly secureBoot?: boolean };
   readonly network?: { readonly tap: string; readonly mac: string };
   readonly disks?: readonly QemuDisk[];
   /** QEMU listens here, and starts the guest when the console's reader has connected: no line is lost. */
@@ -54,6 +54,8 @@ export interface QemuVersion {
 export const OVMF = {
   code: '/usr/share/OVMF/OVMF_CODE_4M.fd',
   vars: '/usr/share/OVMF/OVMF_VARS_4M.fd',
+  /** The code that checks signatures; its variables are written in System Management Mode only. */
+  secureCode: '/usr/share/OVMF/OVMF_CODE_4M.secboot.fd',
 } as const;
 
 /**
@@ -123,7 +125,9 @@ function firmwareArgs(guest: QemuGuest): string[] {
     case 'uefi': {
       if (guest.ovmf === undefined) throw new TypeError('Cannot describe a UEFI guest without the files of OVMF');
       return [
-        ['-machine', 'q35'],
+        guest.ovmf.secureBoot === true
+          ? ['-machine', 'q35,smm=on', '-global', 'driver=cfi.pflash01,property=secure,value=on']
+          : ['-machine', 'q35'],
         ['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${escapeComma(guest.ovmf.code)}`],
         ['-drive', `if=pflash,unit=1,format=raw,file=${escapeComma(guest.ovmf.vars)}`],
       ].flat();

@@ -3,7 +3,7 @@
  *
  * The console reaches us through a socket, so every line has the time it came; QEMU keeps a copy in `console.log` by itself.
  */
-import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { type Socket, createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,6 +23,7 @@ import { ConsoleLines } from './console.ts';
 import type { GuestEvent } from './event.ts';
 import { DeadlineError, EventLog, type WaitOptions } from './event-log.ts';
 import type { LabPort } from './network.ts';
+import { enrollKeys } from './ovmf-vars.ts';
 import { type Qmp, type QmpEvent, connectQmp } from './qmp.ts';
 
 export interface GuestOptions {
@@ -44,6 +45,8 @@ export interface GuestOptions {
   readonly noReboot?: boolean;
   /** A second serial port with a socket, for a {@link GuestShell}. */
   readonly shell?: boolean;
+  /** Of `uefi`: Secure Boot is in force, and this X.509 certificate (DER) is all that the firmware trusts. */
+  readonly secureBoot?: { readonly certificate: Uint8Array };
 }
 
 /** A console did not say what it should have, in time or before the guest ended. Its last lines are in the message. */
@@ -278,8 +281,7 @@ const QMP_EVENTS: Readonly<Record<string, 'reset' | 'shutdown' | 'panic'>> = {
 };
 
 async function describeGuest(options: GuestOptions, runtime: string): Promise<QemuGuest> {
-  const vars = join(options.folder, 'ovmf-vars.fd');
-  if (options.firmware === 'uefi') await copyFile(OVMF.vars, vars);
+  const ovmf = options.firmware === 'uefi' ? await prepareOvmf(options) : undefined;
   await using local = openLocal();
   return {
     name: options.name,
@@ -289,7 +291,7 @@ async function describeGuest(options: GuestOptions, runtime: string): Promise<Qe
     memoryMiB: options.memoryMiB,
     cpus: options.cpus ?? 2,
     ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
-    ...(options.firmware === 'uefi' ? { ovmf: { code: OVMF.code, vars } } : {}),
+    ...(ovmf === undefined ? {} : { ovmf }),
     ...(options.network === undefined
       ? {}
       : { network: { tap: options.network.port.tap, mac: options.network.port.mac } }),
@@ -300,6 +302,17 @@ async function describeGuest(options: GuestOptions, runtime: string): Promise<Qe
     noReboot: options.noReboot ?? false,
     ...(options.shell === true ? { shellSocket: join(runtime, 'shell') } : {}),
   };
+}
+
+/** The guest's own copy of the firmware's variables. */
+async function prepareOvmf(options: GuestOptions): Promise<QemuGuest['ovmf']> {
+  const vars = join(options.folder, 'ovmf-vars.fd');
+  if (options.secureBoot === undefined) {
+    await copyFile(OVMF.vars, vars);
+    return { code: OVMF.code, vars };
+  }
+  await writeFile(vars, enrollKeys(await readFile(OVMF.vars), options.secureBoot.certificate));
+  return { code: OVMF.secureCode, vars, secureBoot: true };
 }
 
 function connectSocket(path: string): Promise<Socket> {

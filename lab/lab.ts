@@ -15,7 +15,7 @@ import { type Connection, type RunOptions, type RunResult, text } from '../conne
 import { openLocal } from '../connections/local.ts';
 import { openChain } from '../connections/open.ts';
 import { type Process, start } from '../connections/process.ts';
-import { BOOT_FILES, dnsmasqArgv, parseDhcpLine } from '../host/dnsmasq.ts';
+import { BOOT_FILES, type BootFiles, dnsmasqArgv, parseDhcpLine } from '../host/dnsmasq.ts';
 import type { LabEvent } from './event.ts';
 import { EventLog } from './event-log.ts';
 import { type LabConfig, type LabReady, parseLabMessage } from './message.ts';
@@ -30,7 +30,11 @@ const START_TIMEOUT_MS = 20_000;
 export interface LabOptions {
   /** Served over HTTP as `http://10.77.0.1/`. */
   readonly httpFolder: string;
-  /** The iPXE script a host gets over TFTP. Default: chain to `boot.ipxe` of the HTTP folder. */
+  /** Served over TFTP; iPXE's boot programs are copied into it. Default: a folder of the lab's own, with nothing else. */
+  readonly tftpFolder?: string;
+  /** What DHCP tells firmware to fetch, where it is not iPXE. */
+  readonly bootFiles?: Partial<BootFiles>;
+  /** The iPXE script a host gets over TFTP. Default: chain to `boot.ipxe` of the HTTP folder, unless the TFTP folder has its own. */
   readonly bootScript?: string;
   /** How many guests there is room for; default 1. */
   readonly ports?: number;
@@ -50,8 +54,8 @@ export async function openLab(options: LabOptions): Promise<Lab> {
   const ports = Array.from({ length: options.ports ?? 1 }, (_, index) => labPort(index + 1));
   await using undo = new AsyncDisposableStack();
   undo.defer(() => rm(folder, { recursive: true, force: true }));
-  const tftpFolder = join(folder, 'tftp');
-  await mkdir(tftpFolder, { recursive: true });
+  const tftpFolder = options.tftpFolder ?? join(folder, 'tftp');
+  for (const each of [folder, tftpFolder]) await mkdir(each, { recursive: true });
   for (const nbp of [BOOT_FILES.bios, BOOT_FILES.uefi]) await copyFile(join(IPXE_FOLDER, nbp), join(tftpFolder, nbp));
 
   await local.run(['ip', 'netns', 'add', namespace]);
@@ -60,9 +64,12 @@ export async function openLab(options: LabOptions): Promise<Lab> {
 
   const log = new EventLog<LabEvent>();
   const inNamespace = ['ip', 'netns', 'exec', namespace];
-  const dhcp = await start([...inNamespace, ...dnsmasqArgv(labDhcp(ports, join(folder, 'leases')))], {
-    stderr: 'stdout',
-  });
+  const dhcp = await start(
+    [...inNamespace, ...dnsmasqArgv(labDhcp(ports, join(folder, 'leases'), options.bootFiles))],
+    {
+      stderr: 'stdout',
+    },
+  );
   undo.use(dhcp);
   void followDhcp(dhcp, log);
 
@@ -91,7 +98,9 @@ export async function openLab(options: LabOptions): Promise<Lab> {
     inside: await openChain([['local'], ['netns', { name: namespace }]]),
     held: undo.move(),
   });
-  await lab.setBootScript(options.bootScript ?? `#!ipxe\nchain --autofree ${lab.url}/boot.ipxe\n`);
+  if (options.bootScript !== undefined || options.tftpFolder === undefined) {
+    await lab.setBootScript(options.bootScript ?? `#!ipxe\nchain --autofree ${lab.url}/boot.ipxe\n`);
+  }
   return lab;
 }
 

@@ -9,7 +9,7 @@
  *     │  └─ tap2     guest 2, 10.77.0.12              │
  *     └───────────────────────────────────────────────┘
  */
-import type { DnsmasqNetwork } from '../host/dnsmasq.ts';
+import type { BootFiles, DnsmasqNetwork } from '../host/dnsmasq.ts';
 
 export const LAB_ADDRESS = '10.77.0.1';
 export const LAB_BRIDGE = 'lab0';
@@ -77,7 +77,11 @@ export function planNetwork(ports: readonly LabPort[]): string {
 }
 
 /** DHCP for the network: a fixed address for each port, a pool for anything else. */
-export function labDhcp(ports: readonly LabPort[], leaseFile: string): DnsmasqNetwork {
+export function labDhcp(
+  ports: readonly LabPort[],
+  leaseFile: string,
+  bootFiles: Partial<BootFiles> = {},
+): DnsmasqNetwork {
   return {
     interface: LAB_BRIDGE,
     address: LAB_ADDRESS,
@@ -85,5 +89,6 @@ export function labDhcp(ports: readonly LabPort[], leaseFile: string): DnsmasqNe
     advertise: LAB_PREFIX6,
     hosts: ports.map((port) => ({ mac: port.mac, address: port.address, name: port.hostname })),
     leaseFile,
+    bootFiles,
   };
 }
