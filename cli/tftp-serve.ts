@@ -1,0 +1,224 @@
+/**
+ * `buildos tftp serve`: a folder over TFTP, until it is interrupted. Binds first, then drops privileges, then says that it
+ * is ready; a line per transfer, counters on demand.
+ */
+import { statSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { resolve } from 'node:path';
+
+import { Command, InvalidArgumentError } from 'commander';
+
+import { listenFds, notify, statusLine } from '../host/sd-notify.ts';
+import { printable } from '../tftp/error.ts';
+import { serveWritableFolder } from '../tftp/instance.ts';
+import { BLKSIZE_MAX, BLKSIZE_MIN, WINDOWSIZE_MAX } from '../tftp/options.ts';
+import { type ServeOptions, type TftpServer, type TransferEvent, serveFolder } from '../tftp/server.ts';
+import { type StatsSnapshot, TransferStats, describeStats, formatPrometheus } from '../tftp/stats.ts';
+import { onInterrupt } from './interrupt.ts';
+import { type Served, AddressServers, findAddresses } from './tftp-addresses.ts';
+import { LineLimit, describeTransfer } from './tftp-log.ts';
+import { type MetricsTarget, parseMetricsTarget, serveMetrics, writeMetrics } from './tftp-metrics.ts';
+import { becomeUser, checkFolder, chooseUser, readPasswd } from './tftp-privileges.ts';
+import { SERVE_HELP } from './tftp-serve-help.ts';
+import { checkHandedSocket } from './tftp-sockets.ts';
+import { failUsage } from './tftp-target.ts';
+import { integer } from './tftp-transfer.ts';
+
+const DEFAULT_UPLOAD_MAX_BYTES = 1024 * 1024 * 1024;
+
+interface ServeFlags {
+  readonly address?: readonly string[];
+  readonly port: number;
+  readonly writable?: true;
+  readonly maxBytes: number;
+  readonly blksizeMax?: number;
+  readonly windowsizeMax?: number;
+  readonly maxTransfers?: number;
+  readonly maxTransfersPerPeer?: number;
+  readonly user?: string;
+  readonly stats?: true;
+  readonly metrics?: MetricsTarget;
+  readonly quiet?: true;
+  readonly json?: true;
+}
+
+/** The command. */
+export function serveCommand(): Command {
+  const command = new Command('serve');
+  return command
+    .description('serve a folder over TFTP until it is interrupted; prints a line per transfer')
+    .argument('<dir>', 'the folder')
+    .option(
+      '--address <address>',
+      'numeric IP address to listen on, may be repeated (default: each of the machine)',
+      list,
+    )
+    .option('--port <number>', 'UDP port; 0 takes a free one', integer(0, 65535), 69)
+    .option('--writable', 'take uploads too, from anybody who reaches the port; they replace files')
+    .option('--max-bytes <bytes>', 'largest upload', integer(0, Number.MAX_SAFE_INTEGER), DEFAULT_UPLOAD_MAX_BYTES)
+    .option('--blksize-max <bytes>', 'largest block to grant (default: 65464)', integer(BLKSIZE_MIN, BLKSIZE_MAX))
+    .option('--windowsize-max <blocks>', 'largest window to grant (default: 64)', integer(1, WINDOWSIZE_MAX))
+    .option('--max-transfers <number>', 'transfers at once, of each address (default: 4096)', integer(1, 65536))
+    .option('--max-transfers-per-peer <number>', 'transfers at once of one client (default: 1024)', integer(1, 65536))
+    .option('--user <name>', 'user to become when started as root, or UID:GID; "root" stays root (default: nobody)')
+    .option('--stats', 'print counters at the end; on SIGUSR1 they are printed in any case')
+    .option('--metrics <address:port|file>', 'counters for Prometheus, over HTTP or in a file', metricsTarget)
+    .option('-q, --quiet', 'no line for transfers that went well')
+    .option('--json', 'print one JSON object per line')
+    .addHelpText('after', SERVE_HELP)
+    .action(async (dir: string, flags: ServeFlags) => {
+      const folder = resolve(dir);
+      const found = statSync(folder, { throwIfNoEntry: false });
+      if (found?.isDirectory() !== true) {
+        const what = found === undefined ? 'it is not there' : 'it is not a folder';
+        failUsage(command, `cannot serve ${dir}: ${what}`, 'give a folder that is there');
+      }
+      await serveUntilInterrupted(folder, flags);
+    });
+}
+
+async function serveUntilInterrupted(folder: string, flags: ServeFlags): Promise<void> {
+  const log = new Log(flags.json === true);
+  const stats = new TransferStats();
+  const render = (): string => formatPrometheus(stats.snapshot());
+  const user = chooseUser(flags.user, process.getuid?.() ?? 0, readPasswd());
+  using interrupt = onInterrupt();
+  await using stack = new AsyncDisposableStack();
+  const { metrics } = flags;
+  // Before the sockets of TFTP: between those and the drop of privileges no request can come in.
+  if (metrics?.kind === 'http') {
+    const { port } = stack.use(await serveMetrics(metrics, render));
+    log.say({ event: 'metrics', ...metrics, port }, `metrics on http://${formatPlace(metrics.address, port)}/metrics`);
+  }
+  const lines = stack.use(
+    new LineLimit(
+      (line) => process.stdout.write(line),
+      (omitted) => log.format({ event: 'omitted', lines: omitted }, `${omitted} more lines were left out`),
+    ),
+  );
+  const options: ServeOptions = {
+    blksizeMax: flags.blksizeMax,
+    windowsizeMax: flags.windowsizeMax,
+    transfersMax: flags.maxTransfers,
+    transfersPerPeerMax: flags.maxTransfersPerPeer,
+    onBegin: () => stats.begin(),
+    onTransfer(event: TransferEvent) {
+      stats.add(event);
+      if (flags.quiet === true && event.result === 'done') return;
+      lines.write(() => log.format({ event: 'transfer', ...event }, describeTransfer(event)));
+    },
+    onError: (error: Error) => log.complain(error),
+  };
+  await listen(folder, flags, options, log, stack);
+  if (user !== undefined) {
+    becomeUser(user);
+    const { uid, gid } = user;
+    log.say({ event: 'user', name: user.name, uid, gid }, `going on as ${user.name} (${uid}:${gid})`);
+  }
+  checkFolder(folder, flags.writable === true, user?.name ?? 'who started this');
+  if (metrics?.kind === 'file') stack.use(writeMetrics(metrics.file, render, (error) => log.complain(error)));
+
+  const say = (): void => log.stats(stats.snapshot());
+  process.on('SIGUSR1', say);
+  stack.defer(() => void process.off('SIGUSR1', say));
+  notify(`READY=1\n${statusLine(`Serving ${folder}`)}`);
+  await new Promise<void>((resolve) => {
+    // Nobody reads the lines any more.
+    process.stdout.once('error', () => resolve());
+    interrupt.signal.addEventListener('abort', () => resolve(), { once: true });
+    if (interrupt.signal.aborted) resolve();
+  });
+  notify(`STOPPING=1\n${statusLine('Stopping')}`);
+  await stack.disposeAsync();
+  if (flags.stats === true) say();
+  log.say({ event: 'stopped' }, 'stopped');
+}
+
+/** Opens the sockets that the flags or systemd ask for; they close with the stack. */
+async function listen(
+  folder: string,
+  flags: ServeFlags,
+  options: ServeOptions,
+  log: Log,
+  stack: AsyncDisposableStack,
+): Promise<void> {
+  const open = (where: Pick<ServeOptions, 'address' | 'port' | 'fd'>): Promise<TftpServer> =>
+    flags.writable === true
+      ? serveWritableFolder({ ...options, ...where, folder, maxBytes: flags.maxBytes })
+      : serveFolder({ ...options, ...where, folder });
+  const say = (server: Served): void => {
+    const { address, port } = server;
+    const isWritable = flags.writable === true;
+    log.say(
+      { event: 'listening', folder, address, port, writable: isWritable },
+      `serving ${printable(folder)} on ${formatPlace(address, port)}${isWritable ? ', writable' : ''}`,
+    );
+  };
+  const handed = listenFds().map(checkHandedSocket);
+  const { address: addresses = [], port } = flags;
+  if (handed.length > 0) {
+    if (addresses.length > 0) log.note('the sockets come from systemd: --address and --port have no effect');
+    for (const { fd, any } of handed) say(stack.use(await open({ fd, address: any })));
+  } else if (addresses.length > 0) {
+    for (const address of addresses) say(stack.use(await open({ address, port })));
+  } else if (findAddresses().length > 0) {
+    const events = {
+      onOpen: say,
+      onGone: ({ address }: Served) => log.say({ event: 'gone', address }, `the address ${address} is gone`),
+      onFailed: (_: string, error: Error) => log.complain(error),
+    };
+    stack.use(await AddressServers.open({ listen: (address, port) => open({ address, port }), port, events }));
+  } else {
+    log.note('the addresses of this machine cannot be listed: serving on all as one');
+    say(stack.use(await open({ address: '0.0.0.0', port })));
+  }
+}
+
+/** What is printed, as text or JSON. */
+class Log {
+  readonly #isJson: boolean;
+
+  constructor(isJson: boolean) {
+    this.#isJson = isJson;
+  }
+
+  format(data: object, text: string): string {
+    return `${this.#isJson ? JSON.stringify({ time: new Date().toISOString(), ...data }) : text}\n`;
+  }
+
+  say(data: object, text: string): void {
+    process.stdout.write(this.format(data, text));
+  }
+
+  stats(stats: StatsSnapshot): void {
+    this.say({ event: 'stats', ...stats }, describeStats(stats));
+  }
+
+  note(text: string): void {
+    process.stderr.write(`note: ${text}\n`);
+  }
+
+  complain(error: Error): void {
+    const hint = 'hint' in error && typeof error.hint === 'string' ? ` (${error.hint})` : '';
+    if (this.#isJson) this.say({ event: 'error', error: error.message }, '');
+    process.stderr.write(`error: ${printable(error.message)}${hint}\n`);
+  }
+}
+
+const formatPlace = (address: string, port: number): string =>
+  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+
+function list(text: string, before: readonly string[] = []): readonly string[] {
+  if (isIP(text) === 0) throw new InvalidArgumentError('It must be a numeric IP address, as "ip address" shows them.');
+  return [...before, text];
+}
+
+function metricsTarget(text: string): MetricsTarget {
+  const target = parseMetricsTarget(text);
+  if (target === undefined) {
+    throw new InvalidArgumentError(
+      'It must be ADDRESS:PORT ([ADDRESS]:PORT for IPv6), or a file with a "/" in its path.',
+    );
+  }
+  return target;
+}
