@@ -2,6 +2,9 @@
 import { type Connection, type RunOptions, type RunResult, CommandError } from '../connections/connection.ts';
 import type { HostDefinition } from './host-definition.ts';
 import { type PropertyApplication, defineProperty } from './property.ts';
+import { declareReadOnly } from './read-only.ts';
+
+const get = declareReadOnly('get');
 
 /** A host in memory. `ran` has the commands in order; `get KEY`, `set KEY VALUE`, `delete KEY` work on the map. */
 export interface ToyHost {
@@ -55,10 +58,10 @@ export const has: (key: string, value: string) => PropertyApplication = definePr
   kind: 'posix',
   describe: (key, value) => `${key}=${value}`,
   hostattrs: (_known, key) => ({ packages: [key] }),
-  check: async (host, key, value) => Buffer.from((await host.run(['get', key])).stdout).toString() === value,
+  check: async (host, key, value) => Buffer.from((await host.run(get(key))).stdout).toString() === value,
   plan: (_host, key, value) => [`set ${key} to ${value}`],
   apply: async (host, key, value) => void (await host.run(['set', key, value])),
-  checkUnapplied: async (host, key) => (await host.run(['get', key])).stdout.length === 0,
+  checkUnapplied: async (host, key) => (await host.run(get(key))).stdout.length === 0,
   unapply: async (host, key) => void (await host.run(['delete', key])),
 });
 

@@ -1,4 +1,6 @@
 /** Debian packages and where they come from. */
+import { z } from 'zod';
+import { type Arg, arg } from './args.ts';
 import {
   type HostReader,
   type HostWriter,
@@ -8,7 +10,7 @@ import {
   defineProperty,
 } from './property.ts';
 import { CommandError } from '../connections/connection.ts';
-import { hasContent } from './file.ts';
+import { describeTextChange, hasContent } from './file.ts';
 
 /** apt's own words: no questions, keep changed configuration files, wait for another apt, try again on a bad line. */
 const APT_GET: readonly string[] = [
@@ -28,12 +30,23 @@ const APT_GET: readonly string[] = [
 /** apt may have much to download. */
 const APT_TIMEOUT_MS = 30 * 60_000;
 
+const NAMES: Arg<readonly string[]> = arg(
+  'names',
+  z
+    .array(z.string().regex(/^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$/, 'it cannot be the name of a package'))
+    .min(1, 'it must not be empty'),
+  'names of packages, with or without an architecture',
+);
+
 /** Packages are installed, without what they only recommend. Unapplied: they are removed. */
 export const installed: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
   id: 'apt.installed',
   kind: 'posix',
   describe: (names) => `packages: ${names.join(' ')}`,
-  args: checkNames,
+  about: 'Packages are installed, without what they only recommend. Unapplied: they are removed.',
+  args: [NAMES],
+  parts: eachName,
+  manages: managesPackages,
   hostattrs: (known, names) => {
     const clash = names.find((name) => known.packagesRemoved.includes(name));
     if (clash !== undefined)
@@ -56,7 +69,10 @@ export const removed: (names: readonly string[]) => PropertyApplication = define
   id: 'apt.removed',
   kind: 'posix',
   describe: (names) => `packages absent: ${names.join(' ')}`,
-  args: checkNames,
+  about: 'Packages are not installed. Unapplied: they are installed again.',
+  args: [NAMES],
+  parts: eachName,
+  manages: managesPackages,
   hostattrs: (known, names) => {
     const clash = names.find((name) => known.packages.includes(name));
     if (clash !== undefined)
@@ -82,13 +98,28 @@ const sourcesList = defineProperty<[lines: readonly string[]]>({
   id: 'apt.sources',
   kind: 'posix',
   describe: (lines) => `apt sources: ${lines.length} lines`,
-  args: (lines) => {
-    const wrong = lines.find((line) => !/^deb(-src)?\s+(\[[^\]\n]*\]\s+)?\S+\s+\S+[^\n]*$/.test(line));
-    if (wrong !== undefined)
-      throw new TypeError(`"${wrong}" is not a line like "deb http://deb.debian.org/debian trixie main"`);
-  },
+  about: '/etc/apt/sources.list has exactly these lines. The package lists are fetched when packages are installed.',
+  args: [
+    arg(
+      'lines',
+      z.array(
+        z
+          .string()
+          .regex(
+            /^deb(-src)?\s+(\[[^\]\n]*\]\s+)?\S+\s+\S+[^\n]*$/,
+            'it is not a line like "deb http://deb.debian.org/debian trixie main"',
+          ),
+      ),
+      'one-line sources',
+    ),
+  ],
+  manages: () => [`file ${SOURCES_LIST}`],
+  plan: async (host, lines) => await describeTextChange(host, SOURCES_LIST, textOf(lines)),
   hostattrs: (_known, lines) => ({ aptSources: lines, files: [SOURCES_LIST] }),
-  facts: () => [{ fact: 'text', path: SOURCES_LIST }],
+  facts: () => [
+    { fact: 'text', path: SOURCES_LIST },
+    { fact: 'file', path: SOURCES_LIST },
+  ],
   check: ({ facts }, lines) => facts.text(SOURCES_LIST) === textOf(lines),
   apply: async (host, lines) => await host.writeFile(SOURCES_LIST, textOf(lines), { mode: 0o644 }),
   touches: 'own-files',
@@ -103,10 +134,12 @@ export function configured(name: string, text: string): PropertyApplication {
 export const cleaned: () => PropertyApplication = defineProperty<[]>({
   id: 'apt.cleaned',
   kind: 'posix',
+  about: 'No downloaded packages and no package lists are kept: what an image needs not carry.',
+  args: [],
   describe: () => 'no apt caches',
   check: async (host) => {
-    const find = 'find /var/lib/apt/lists /var/cache/apt -type f ! -name lock -print -quit 2>/dev/null';
-    return (await host.run(['sh', '-c', find])).stdout.length === 0;
+    const words = ['/var/lib/apt/lists', '/var/cache/apt', '-type', 'f', '!', '-name', 'lock', '-print', '-quit'];
+    return (await host.run(['find', ...words], { okStatus: 'any' })).stdout.length === 0;
   },
   apply: async (host) => {
     await host.run([
@@ -127,10 +160,12 @@ const isInstalled = (host: HostReader, name: string): boolean =>
 const missing = (host: HostReader, names: readonly string[]): string[] =>
   names.filter((name) => !isInstalled(host, name));
 
-function checkNames(names: readonly string[]): void {
-  if (names.length === 0) throw new TypeError('A list of packages must not be empty');
-  const wrong = names.find((name) => !/^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$/.test(name));
-  if (wrong !== undefined) throw new TypeError(`"${wrong}" cannot be the name of a package`);
+function eachName(names: readonly string[]): [names: readonly string[]][] {
+  return names.map((name) => [[name]]);
+}
+
+function managesPackages(names: readonly string[]): readonly string[] {
+  return names.map((name) => `package ${name}`);
 }
 
 /** With the lists that are there; when that fails, once more with new ones. */

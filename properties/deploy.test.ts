@@ -1,17 +1,39 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Connection } from '../connections/connection.ts';
+import type { HostDefinition } from './host-definition.ts';
 import { has, inProcess, note, poke, toyDefinition, toyHost } from './_toy.ts';
 import { eseq, onChange, seq, unapplied, withRequirements, describe } from './combinators.ts';
 import {
   DeployError,
-  type DeployProgress,
-  type PropertyResult,
+  type DeployOptions,
+  type DeployReport,
   checkReport,
-  deploy,
+  deploy as deployWithMemory,
   failures,
-  planDeploy,
 } from './deploy.ts';
-import { InapplicablePropertyError, NotReversibleError, type PropertyApplication, defineProperty } from './property.ts';
+import { planHost } from './plan.ts';
+import {
+  InapplicablePropertyError,
+  NotReversibleError,
+  type PlannedProperty,
+  type PropertyApplication,
+  defineProperty,
+} from './property.ts';
+import type { DeployProgress, PropertyResult } from './work.ts';
+
+/** A toy host has no files, so no memory. */
+async function deploy(
+  definition: HostDefinition,
+  connection: Connection,
+  options: DeployOptions = {},
+): Promise<DeployReport> {
+  return await deployWithMemory(definition, connection, { ...options, memory: 'none' });
+}
+
+async function planDeploy(definition: HostDefinition, connection: Connection): Promise<readonly PlannedProperty[]> {
+  return (await planHost(definition, connection, { memory: 'none' })).properties;
+}
 
 /** A result as a line: outcome and description, children in brackets. */
 function show({ outcome, description, children }: PropertyResult): string {
@@ -73,7 +95,7 @@ test('a sequence is unapplied in reverse', async () => {
   await deployed(host, unapplied(seq(has('a', '1'), has('b', '2'))));
   assert.deepEqual(host.ran, ['get b', 'delete b', 'get a', 'delete a']);
   assert.deepEqual(await deployed(host, unapplied(seq(has('a', '1'), has('b', '2')))), [
-    'ok not: a=1; b=2 [ok a=1; b=2 [ok b=2, ok a=1]]',
+    'ok not: a=1; b=2 [ok not: a=1; b=2 [ok not: b=2, ok not: a=1]]',
   ]);
 });
 
@@ -89,7 +111,7 @@ test('what has no way back is found when planning', async () => {
     planDeploy(toyDefinition(unapplied(seq(has('a', '1'), poke('b')))), host.connection),
     NotReversibleError,
   );
-  assert.deepEqual(await deployed(host, unapplied(poke('b'))), ['failed not: poke b [failed poke b]']);
+  assert.deepEqual(await deployed(host, unapplied(poke('b'))), ['failed not: poke b [failed not: poke b]']);
 });
 
 test('a requirement that fails keeps the property from being tried', async () => {

@@ -13,6 +13,8 @@ export type FactRequest =
   | { readonly fact: 'file'; readonly path: string; readonly digest?: true }
   /** The text of a small file, such as /etc/passwd. */
   | { readonly fact: 'text'; readonly path: string }
+  /** The names in a directory. */
+  | { readonly fact: 'names'; readonly path: string }
   /** All packages that dpkg knows. */
   | { readonly fact: 'packages' };
 
@@ -46,6 +48,8 @@ export interface Facts {
   file(path: string): FileFact | undefined;
   /** @returns undefined when there is no such regular file */
   text(path: string): string | undefined;
+  /** @returns in no order, without `.` and `..`; empty when there is no such directory */
+  names(path: string): readonly string[];
   /** By name, without an architecture. */
   packages(): ReadonlyMap<string, PackageFact>;
 }
@@ -61,6 +65,7 @@ export class FactStore implements Facts {
   readonly #files = new Map<string, FileFact | undefined>();
   readonly #digested = new Set<string>();
   readonly #texts = new Map<string, string | undefined>();
+  readonly #names = new Map<string, readonly string[]>();
   #packages: ReadonlyMap<string, PackageFact> | undefined;
 
   constructor(run: Run) {
@@ -76,12 +81,14 @@ export class FactStore implements Facts {
       missing.flatMap((request) => (request.fact === 'file' && request.digest === true ? [request.path] : [])),
     );
     const texts = unique(missing.flatMap((request) => (request.fact === 'text' ? [request.path] : [])));
+    const names = unique(missing.flatMap((request) => (request.fact === 'names' ? [request.path] : [])));
     const packages = missing.some(({ fact }) => fact === 'packages');
-    for (let at = 0; at === 0 || at < Math.max(paths.length, digests.length, texts.length); at += BATCH) {
+    for (let at = 0; at === 0 || at < Math.max(paths.length, digests.length, texts.length, names.length); at += BATCH) {
       const part = {
         paths: paths.slice(at, at + BATCH),
         digests: digests.slice(at, at + BATCH),
         texts: texts.slice(at, at + BATCH),
+        names: names.slice(at, at + BATCH),
         packages: packages && at === 0,
       };
       const mark = `@@${randomUUID()}`;
@@ -98,7 +105,7 @@ export class FactStore implements Facts {
   forgetFiles(paths: readonly string[]): void {
     const touched = (known: string): boolean =>
       paths.some((path) => known === path || known.startsWith(path.endsWith('/') ? path : `${path}/`));
-    for (const map of [this.#files, this.#texts]) {
+    for (const map of [this.#files, this.#texts, this.#names]) {
       for (const path of map.keys()) if (touched(path)) map.delete(path);
     }
     for (const path of this.#digested) if (touched(path)) this.#digested.delete(path);
@@ -109,6 +116,7 @@ export class FactStore implements Facts {
     this.#files.clear();
     this.#digested.clear();
     this.#texts.clear();
+    this.#names.clear();
     this.#packages = undefined;
   }
 
@@ -122,6 +130,12 @@ export class FactStore implements Facts {
     return this.#texts.get(path);
   }
 
+  names(path: string): readonly string[] {
+    const names = this.#names.get(path);
+    if (names === undefined) throw new TypeError(`The property did not ask for the names in "${path}"`);
+    return names;
+  }
+
   packages(): ReadonlyMap<string, PackageFact> {
     if (this.#packages === undefined) throw new TypeError('The property did not ask for the packages');
     return this.#packages;
@@ -130,6 +144,7 @@ export class FactStore implements Facts {
   #has(request: FactRequest): boolean {
     if (request.fact === 'packages') return this.#packages !== undefined;
     if (request.fact === 'text') return this.#texts.has(request.path);
+    if (request.fact === 'names') return this.#names.has(request.path);
     return this.#files.has(request.path) && (request.digest !== true || this.#digested.has(request.path));
   }
 
@@ -141,6 +156,7 @@ export class FactStore implements Facts {
     }
     for (const path of asked.digests) this.#digested.add(path);
     for (const path of asked.texts) this.#texts.set(path, look.texts.get(path));
+    for (const path of asked.names) this.#names.set(path, look.names.get(path) ?? []);
     if (asked.packages) this.#packages = look.packages;
   }
 }
@@ -150,6 +166,7 @@ interface Look {
   readonly paths: readonly string[];
   readonly digests: readonly string[];
   readonly texts: readonly string[];
+  readonly names: readonly string[];
   readonly packages: boolean;
 }
 
@@ -158,8 +175,8 @@ const FIND_FORMAT = ['%y', '%m', '%U', '%G', '%u', '%g', '%s', '%l', '%p'].join(
 const FIND_FIELDS = 9;
 
 /**
- * The shell script of a look. Its output is four sections of fields ended by NUL, each section ended by the mark:
- * find's records · `SHA256 two spaces PATH` · PATH, base64 · `package status version`
+ * The shell script of a look. Its output is five sections of fields ended by NUL, each section ended by the mark:
+ * find's records · `SHA256 two spaces PATH` · PATH, base64 · DIRECTORY, name · `package status version`
  */
 function lookScript(look: Look, mark: string): string {
   const section = (command: string): string => `${command}\nprintf '${mark}\\0'\n`;
@@ -177,10 +194,13 @@ function lookScript(look: Look, mark: string): string {
       return `if [ -f ${word} ]; then printf '%s\\0' ${word}; base64 -w0 < ${word}; printf '\\0'; fi`;
     })
     .join('\n');
+  const names = look.names
+    .map((path) => `find -P ${shellQuote([path])} -mindepth 1 -maxdepth 1 -printf '%H\\0%f\\0' 2>/dev/null`)
+    .join('\n');
   const packages = look.packages
     ? `dpkg-query -W -f '\${Package} \${db:Status-Status} \${Version}\\n' 2>/dev/null | tr '\\n' '\\0'`
     : ':';
-  return `${section(files)}${section(digests)}${section(texts || ':')}${section(packages)}`;
+  return `${section(files)}${section(digests)}${section(texts || ':')}${section(names || ':')}${section(packages)}`;
 }
 
 /** What a look found. */
@@ -188,6 +208,7 @@ interface Answer {
   readonly files: ReadonlyMap<string, FileFact>;
   readonly digests: ReadonlyMap<string, string>;
   readonly texts: ReadonlyMap<string, string>;
+  readonly names: ReadonlyMap<string, readonly string[]>;
   readonly packages: ReadonlyMap<string, PackageFact>;
 }
 
@@ -223,12 +244,18 @@ function decodeLook(answer: Uint8Array, mark: string): Answer {
   for (let at = 0; at + 1 < pairs.length; at += 2) {
     texts.set(pairs[at] ?? '', Buffer.from(pairs[at + 1] ?? '', 'base64').toString('utf8'));
   }
+  const entries = section();
+  const names = new Map<string, string[]>();
+  for (let at = 0; at + 1 < entries.length; at += 2) {
+    const folder = entries[at] ?? '';
+    names.set(folder, [...(names.get(folder) ?? []), entries[at + 1] ?? '']);
+  }
   const packages = new Map<string, PackageFact>();
   for (const line of section()) {
     const [name = '', status = '', version = ''] = line.split(' ');
     if (name !== '' && packages.get(name)?.status !== 'installed') packages.set(name, { status, version });
   }
-  return { files, digests, texts, packages };
+  return { files, digests, texts, names, packages };
 }
 
 const unique = (paths: readonly string[]): string[] => [...new Set(paths)];

@@ -3,7 +3,11 @@
  * touched that is right already.
  */
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
 import { CommandError } from '../connections/connection.ts';
+import { type Arg, arg, textThat } from './args.ts';
+import { DATA_REF, type DataRef, describeRef } from './data.ts';
+import { unifiedDiff } from './diff.ts';
 import { type FactRequest, type FileFact } from './facts.ts';
 import {
   type HostReader,
@@ -12,6 +16,7 @@ import {
   type PropertyApplication,
   type Source,
   FailedChangeError,
+  SOURCE,
   defineProperty,
 } from './property.ts';
 
@@ -23,19 +28,41 @@ export type FileOptions = {
   readonly owner?: string;
 };
 
+/** The schema of a path. */
+export const PATH: z.ZodType<string> = textThat(isAbsolutePath, 'an absolute path without "//", "." and ".."');
+
+/** The schema of {@link FileOptions}. */
+export const FILE_OPTIONS: z.ZodType<FileOptions> = z.strictObject({
+  mode: z.int().min(0).max(0o7777).exactOptional(),
+  owner: z
+    .string()
+    .regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$/, 'it is not "user" or "user:group"')
+    .exactOptional(),
+});
+
+const PATH_ARG: Arg<string> = arg('path', PATH, 'absolute path');
+const OPTIONS_ARG: Arg<FileOptions | undefined> = arg(
+  'options',
+  FILE_OPTIONS.optional(),
+  'permission bits (default 0644, directories 0755) and "user" or "user:group" (default root)',
+);
+
 /** A file has exactly this text. Its directory must exist or is made with mode 0755. Unapplied: the file goes away. */
 export const hasContent: (path: string, text: string, options?: FileOptions) => PropertyApplication = defineProperty<
   [path: string, text: string, options?: FileOptions]
 >({
   id: 'file.hasContent',
   kind: 'posix',
+  about:
+    'A file has exactly this text. Its directory must exist or is made with mode 0755. Unapplied: the file goes away.',
+  args: [PATH_ARG, arg('text', z.string(), 'all of it'), OPTIONS_ARG],
+  manages: managesPath,
   touches: 'own-files',
   describe: (path) => `${path} has its content`,
-  args: (path, _text, options) => checkFile(path, options),
   hostattrs: (_known, path) => ({ files: [path] }),
   facts: (path) => [{ fact: 'file', path, digest: true }],
   check: ({ facts }, path, text, options) => isFile(facts.file(path), digestOf(text), options),
-  plan: async (host, path, text) => await describeTextChange(host, path, text),
+  plan: async (host, path, text, options) => await describeTextChange(host, path, text, options),
   apply: async (host, path, text, options) => {
     if (isContent(host.facts.file(path), digestOf(text))) await setAttributes(host, path, options, 0o644);
     else await writeWhole(host, path, Buffer.from(text), options);
@@ -50,13 +77,11 @@ export const hasFile: (path: string, source: Source, options?: FileOptions) => P
 >({
   id: 'file.hasFile',
   kind: 'posix',
+  about: 'A file has the bytes of a file of the controller, named by its SHA-256. Unapplied: the file goes away.',
+  args: [PATH_ARG, arg('source', SOURCE, 'the file where the controller runs, and its digest'), OPTIONS_ARG],
+  manages: managesPath,
   touches: 'own-files',
   describe: (path, { sha256 }) => `${path} is the file ${sha256.slice(0, 12)}`,
-  args: (path, { source, sha256 }, options) => {
-    checkFile(path, options);
-    if (!source.startsWith('/')) throw new TypeError(`The source "${source}" must be an absolute path`);
-    if (!/^[0-9a-f]{64}$/.test(sha256)) throw new TypeError(`"${sha256}" is not a SHA-256`);
-  },
   hostattrs: (_known, path, { source, sha256 }) => ({ files: [path], sources: [{ source, sha256 }] }),
   facts: (path) => [{ fact: 'file', path, digest: true }],
   check: ({ facts }, path, { sha256 }, options) => isFile(facts.file(path), sha256, options),
@@ -68,39 +93,68 @@ export const hasFile: (path: string, source: Source, options?: FileOptions) => P
   unapply: async (host, path) => await removeFile(host, path),
 });
 
+/**
+ * A file has prerequisite data as its content, such as a private key. Its bytes are in no definition, message, plan or
+ * memory. Unapplied: the file goes away.
+ */
+export const hasData: (path: string, data: DataRef, options?: FileOptions) => PropertyApplication = defineProperty<
+  [path: string, data: DataRef, options?: FileOptions]
+>({
+  id: 'file.hasData',
+  kind: 'posix',
+  about:
+    'A file has prerequisite data as its content, such as a private key; by default only root may read it. Its bytes are ' +
+    'in no definition, message, plan or memory. Unapplied: the file goes away.',
+  args: [
+    PATH_ARG,
+    arg('data', DATA_REF, 'context and name of the data'),
+    arg('options', FILE_OPTIONS.optional(), 'permission bits (default 0600) and owner (default root)'),
+  ],
+  manages: managesPath,
+  touches: 'own-files',
+  describe: (path, data) => `${path} has the data ${describeRef(data)}`,
+  hostattrs: (_known, path) => ({ files: [path] }),
+  data: (_path, data) => [data],
+  facts: (path) => [{ fact: 'file', path, digest: true }],
+  check: async (host, path, data, options) =>
+    isFile(host.facts.file(path), digestOf((await host.data(data)).reveal()), { mode: 0o600, ...options }),
+  plan: (host, path) => [`${host.facts.file(path) === undefined ? '+++' : '~~~'} ${path}: [secret]`],
+  apply: async (host, path, data, options) => {
+    const secret = (await host.data(data)).reveal();
+    const wanted = { mode: 0o600, ...options };
+    if (isContent(host.facts.file(path), digestOf(secret))) await setAttributes(host, path, wanted, 0o600);
+    else await writeWhole(host, path, secret, wanted);
+  },
+  checkUnapplied: ({ facts }, path) => facts.file(path) === undefined,
+  unapply: async (host, path) => await removeFile(host, path),
+});
+
 /** A file has these lines somewhere; those that lack are put at its end. Unapplied: they are taken out. */
 export const hasLines: (path: string, lines: readonly string[]) => PropertyApplication = defineProperty<
   [path: string, lines: readonly string[]]
 >({
   id: 'file.hasLines',
   kind: 'posix',
+  about: 'A file has these lines somewhere; those that lack are put at its end. Unapplied: they are taken out.',
+  args: [PATH_ARG, arg('lines', z.array(z.string().regex(/^[^\n]*$/, 'it has a newline in it')), 'whole lines')],
+  parts: (path, lines) => lines.map((line): [string, readonly string[]] => [path, [line]]),
+  manages: (path, lines) => lines.map((line) => `line ${path} ${line}`),
   touches: 'own-files',
   describe: (path, lines) => `${path} has ${lines.length === 1 ? `the line "${lines[0]}"` : `${lines.length} lines`}`,
-  args: (path, lines) => {
-    checkFile(path);
-    const broken = lines.find((line) => line.includes('\n'));
-    if (broken !== undefined) throw new TypeError(`A line for ${path} has a newline in it`);
-  },
   hostattrs: (_known, path) => ({ files: [path] }),
   facts: textFacts,
   check: ({ facts }, path, lines) => {
     const has = new Set(facts.text(path)?.split('\n'));
     return lines.every((line) => has.has(line));
   },
-  apply: async (host, path, lines) => {
-    const old = host.facts.text(path) ?? '';
-    const has = new Set(old.split('\n'));
-    const start = old === '' || old.endsWith('\n') ? old : `${old}\n`;
-    await rewrite(
+  plan: async (host, path, lines) =>
+    await describeTextChange(
       host,
       path,
-      start +
-        lines
-          .filter((line) => !has.has(line))
-          .map((line) => `${line}\n`)
-          .join(''),
-    );
-  },
+      withLines(host.facts.text(path) ?? '', lines),
+      attributesOf(host.facts.file(path)),
+    ),
+  apply: async (host, path, lines) => await rewrite(host, path, withLines(host.facts.text(path) ?? '', lines)),
   checkUnapplied: ({ facts }, path, lines) =>
     !facts
       .text(path)
@@ -118,9 +172,11 @@ export const directory: (path: string, options?: FileOptions) => PropertyApplica
 >({
   id: 'file.directory',
   kind: 'posix',
+  about: 'A directory is there; missing parents are made with mode 0755. Unapplied: it goes away if it is empty.',
+  args: [PATH_ARG, OPTIONS_ARG],
+  manages: managesPath,
   touches: 'own-files',
   describe: (path) => `${path} is a directory`,
-  args: (path, options) => checkFile(path, options),
   facts: fileFacts,
   check: ({ facts }, path, options) => {
     const found = facts.file(path);
@@ -131,16 +187,20 @@ export const directory: (path: string, options?: FileOptions) => PropertyApplica
     await setAttributes(host, path, options, 0o755);
   },
   checkUnapplied: ({ facts }, path) => facts.file(path) === undefined,
-  unapply: async (host, path) => void (await host.run(['rmdir', '--', path])),
+  unapply: async (host, path) => {
+    await host.run(['rmdir', '--ignore-fail-on-non-empty', '--', path], OWN);
+  },
 });
 
 /** Nothing is at a path: a file or link is removed, a directory with all that is in it. */
 export const absent: (path: string) => PropertyApplication = defineProperty<[path: string]>({
   id: 'file.absent',
   kind: 'posix',
+  about: 'Nothing is at a path: a file or link is removed, a directory with all that is in it.',
+  args: [PATH_ARG],
+  manages: managesPath,
   touches: 'own-files',
   describe: (path) => `${path} is absent`,
-  args: (path) => checkFile(path),
   facts: fileFacts,
   check: ({ facts }, path) => facts.file(path) === undefined,
   apply: async (host, path) => void (await host.run(['rm', '-rf', '--one-file-system', '--', path], OWN)),
@@ -152,13 +212,20 @@ export const symlink: (path: string, target: string) => PropertyApplication = de
 >({
   id: 'file.symlink',
   kind: 'posix',
+  about:
+    'A path is a symbolic link to a target, which need not exist. A file or link in its place goes away, a directory does ' +
+    'not. Unapplied: the link goes away.',
+  args: [
+    PATH_ARG,
+    arg(
+      'target',
+      textThat((target) => /^[^\0]+$/.test(target), 'a path'),
+      'where it points',
+    ),
+  ],
+  manages: managesPath,
   touches: 'own-files',
   describe: (path, target) => `${path} points to ${target}`,
-  args: (path, target) => {
-    checkFile(path);
-    if (target === '' || target.includes('\0'))
-      throw new TypeError(`${path} cannot point to ${JSON.stringify(target)}`);
-  },
   hostattrs: (_known, path) => ({ files: [path] }),
   facts: fileFacts,
   check: ({ facts }, path, target) => isLink(facts.file(path), target),
@@ -200,28 +267,13 @@ function textFacts(path: string): readonly FactRequest[] {
   ];
 }
 
-/**
- * Refuses paths and options that cannot be right.
- *
- * @throws {TypeError | RangeError}
- */
-export function checkFile(path: string, options: FileOptions = {}): void {
-  if (!/^\/[^\0]*[^\0/]$/.test(path) || /\/(\.{0,2})(\/|$)/.test(path.slice(1).replace(/^/, '/'))) {
-    throw new TypeError(`"${path}" must be an absolute path without "//", "." and ".."`);
-  }
-  if (options.mode !== undefined && !(Number.isInteger(options.mode) && options.mode >= 0 && options.mode <= 0o7777)) {
-    throw new RangeError(`The mode of ${path} must be between 0 and 0o7777`);
-  }
-  if (
-    options.owner !== undefined &&
-    !/^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$/.test(options.owner)
-  ) {
-    throw new TypeError(`"${options.owner}" is not "user" or "user:group"`);
-  }
+/** Whether this is an absolute path below the root, without `//`, `.` and `..`. */
+export function isAbsolutePath(path: string): boolean {
+  return /^\/[^\0]*[^\0/]$/.test(path) && !/\/(\.{0,2})(\/|$)/.test(path.slice(1).replace(/^/, '/'));
 }
 
-/** SHA-256 of a text, as facts have it. */
-export function digestOf(text: string): string {
+/** SHA-256 of a content, as facts have it. */
+export function digestOf(text: string | Uint8Array): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
@@ -310,8 +362,7 @@ async function rewrite(host: HostWriter, path: string, text: string): Promise<vo
   if (Buffer.byteLength(old) !== (found?.sizeBytes ?? 0)) {
     throw new FailedChangeError(`Cannot edit ${path}: it is not UTF-8 text`);
   }
-  const kept = found === undefined ? {} : { mode: found.mode, owner: `${found.uid}:${found.gid}` };
-  await writeWhole(host, path, Buffer.from(text), kept);
+  await writeWhole(host, path, Buffer.from(text), attributesOf(found));
 }
 
 /** Removes a file whose facts were asked for. */
@@ -321,26 +372,54 @@ export async function removeFile(host: HostWriter, path: string): Promise<Outcom
   return 'changed';
 }
 
-/** A small unified diff without context: what a plan shows. */
-export async function describeTextChange(host: HostReader, path: string, text: string): Promise<readonly string[]> {
-  const found = host.facts.file(path);
-  if (found?.type !== 'file') return [`+++ ${path} (new)`];
-  const old = Buffer.from(await host.readFile(path))
-    .toString('utf8')
-    .split('\n');
-  const wanted = text.split('\n');
-  let head = 0;
-  while (head < Math.min(old.length, wanted.length) && old[head] === wanted[head]) head++;
-  let tail = 0;
-  while (tail < Math.min(old.length, wanted.length) - head && old.at(-1 - tail) === wanted.at(-1 - tail)) tail++;
-  const removed = old.slice(head, old.length - tail);
-  const added = wanted.slice(head, wanted.length - tail);
-  if (removed.length === 0 && added.length === 0) return [`${path}: mode or owner`];
-  return [
-    `--- ${path}`,
-    `+++ ${path}`,
-    `@@ -${head + 1},${removed.length} +${head + 1},${added.length} @@`,
-    ...removed.map((line) => `-${line}`),
-    ...added.map((line) => `+${line}`),
-  ];
+/** What a file manages: its path, whichever property has it. */
+function managesPath(path: string): readonly string[] {
+  return [`file ${path}`];
 }
+
+/** A text with those of the lines at its end that it lacks. */
+function withLines(old: string, lines: readonly string[]): string {
+  const has = new Set(old.split('\n'));
+  const start = old === '' || old.endsWith('\n') ? old : `${old}\n`;
+  return (
+    start +
+    lines
+      .filter((line) => !has.has(line))
+      .map((line) => `${line}\n`)
+      .join('')
+  );
+}
+
+const attributesOf = (found: FileFact | undefined): FileOptions =>
+  found === undefined ? {} : { mode: found.mode, owner: `${found.uid}:${found.gid}` };
+
+/**
+ * A unified diff of a file that would change, and its mode and owner: what a plan shows. What not everybody may read, now
+ * or then, is not shown.
+ */
+export async function describeTextChange(
+  host: HostReader,
+  path: string,
+  text: string,
+  options: FileOptions = {},
+): Promise<readonly string[]> {
+  const found = host.facts.file(path);
+  const mode = options.mode ?? 0o644;
+  const lines: string[] = [];
+  const isRegular = found?.type === 'file';
+  if (found !== undefined && !isRegular) lines.push(`${path}: a ${found.type} would be replaced`);
+  const hidden = [mode, ...(isRegular ? [found.mode] : [])].some((bits) => (bits & 0o004) === 0);
+  const old = isRegular ? Buffer.from(await host.readFile(path)).toString('utf8') : undefined;
+  if (old !== text) {
+    if (hidden)
+      lines.push(`${path}: ${old === undefined ? 'new' : 'other'} content, not shown: not everybody may read it`);
+    else lines.push(...unifiedDiff(path, old, text));
+  }
+  if (isRegular && !hasAttributes(found, options, 0o644)) {
+    const [user = 'root', group = user] = (options.owner ?? 'root').split(':');
+    lines.push(`${path}: ${octal(found.mode)} ${found.user}:${found.group} → ${octal(mode)} ${user}:${group}`);
+  }
+  return lines;
+}
+
+const octal = (mode: number): string => mode.toString(8).padStart(4, '0');

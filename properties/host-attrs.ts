@@ -2,6 +2,7 @@
  * Static facts of a host: what its properties say about it before anybody connects. They let the image builder install
  * all packages at once, leave out files when packing, and show what a host is made of.
  */
+import type { DataRef } from './data.ts';
 
 /** A user that a property makes. */
 export type UserAttr = { readonly name: string; readonly uid: number | null; readonly home: string };
@@ -31,6 +32,8 @@ export interface HostAttrs {
   readonly files: readonly string[];
   /** Files of the controller that properties need. */
   readonly sources: readonly { readonly source: string; readonly sha256: string }[];
+  /** Prerequisite data that properties need. */
+  readonly data: readonly DataRef[];
 }
 
 /** What one property adds. */
@@ -53,6 +56,7 @@ export function emptyAttrs(name: string): HostAttrs {
     kernelModules: [],
     files: [],
     sources: [],
+    data: [],
   };
 }
 
@@ -73,6 +77,7 @@ export function addAttrs(known: HostAttrs, more: AttrsToAdd): HostAttrs {
     kernelModules: union(known.kernelModules, more.kernelModules),
     files: union(known.files, more.files),
     sources: union(known.sources, more.sources),
+    data: union(known.data, more.data),
   };
 }
 

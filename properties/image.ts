@@ -1,4 +1,6 @@
 /** What concerns only the image made of a host. */
+import { z } from 'zod';
+import { arg, textThat } from './args.ts';
 import { type PropertyApplication, defineProperty } from './property.ts';
 
 /** Paths left out when the image is packed: from the root, without the first slash, `*`, `**`, `?`, `[…]` and `{a,b}` as in a shell. */
@@ -8,12 +10,18 @@ export const excludes: (patterns: readonly string[]) => PropertyApplication = de
   id: 'image.excludes',
   kind: 'posix',
   describe: (patterns) => `left out of the image: ${patterns.join(' ')}`,
-  args: (patterns) => {
-    const wrong = patterns.find(
-      (pattern) => pattern === '' || pattern.startsWith('/') || /(^|\/)\.\.(\/|$)/.test(pattern),
-    );
-    if (wrong !== undefined)
-      throw new TypeError(`"${wrong}" must be a path from the root, without the first slash and ".."`);
-  },
+  about: 'Paths left out when the image is packed; on the host where it is made, they stay.',
+  args: [
+    arg(
+      'patterns',
+      z.array(
+        textThat(
+          (pattern) => pattern !== '' && !pattern.startsWith('/') && !/(^|\/)\.\.(\/|$)/.test(pattern),
+          'a path from the root, without the first slash and ".."',
+        ),
+      ),
+      'from the root, without the first slash; `*`, `**`, `?`, `[…]` and `{a,b}` as in a shell',
+    ),
+  ],
   hostattrs: (_known, patterns) => ({ excludes: patterns }),
 });

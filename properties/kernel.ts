@@ -1,4 +1,6 @@
 /** What the kernel is told and loads at boot. */
+import { z } from 'zod';
+import { arg, textThat } from './args.ts';
 import { hasContent } from './file.ts';
 import { eseq } from './combinators.ts';
 import { type PropertyApplication, defineProperty } from './property.ts';
@@ -8,10 +10,14 @@ export const option: (word: string) => PropertyApplication = defineProperty<[wor
   id: 'kernel.option',
   kind: 'posix',
   describe: (word) => `kernel option ${word}`,
-  args: (word) => {
-    if (!/^[!-~]+$/.test(word) || word.includes('"'))
-      throw new TypeError(`${JSON.stringify(word)} is not one word of a kernel command line`);
-  },
+  about: 'A word on the kernel command line. The image carries it; nothing is done on the host.',
+  args: [
+    arg(
+      'word',
+      textThat((word) => /^[!-~]+$/.test(word) && !word.includes('"'), 'one word of a kernel command line'),
+      'such as `quiet` or `console=ttyS0`',
+    ),
+  ],
   hostattrs: (_known, word) => ({ kernelOptions: [word] }),
 });
 
@@ -28,9 +34,13 @@ const wantsModules = defineProperty<[names: readonly string[]]>({
   id: 'kernel.wantsModules',
   kind: 'posix',
   describe: (names) => `kernel modules: ${names.join(' ')}`,
-  args: (names) => {
-    const wrong = names.find((name) => !/^[A-Za-z0-9_-]+$/.test(name));
-    if (wrong !== undefined) throw new TypeError(`"${wrong}" cannot be the name of a kernel module`);
-  },
+  about: 'Kernel modules that an image has to carry. See kernel.modules(), which also has them loaded at boot.',
+  args: [
+    arg(
+      'names',
+      z.array(z.string().regex(/^[A-Za-z0-9_-]+$/, 'it cannot be the name of a kernel module')),
+      'names of modules',
+    ),
+  ],
   hostattrs: (_known, names) => ({ kernelModules: names }),
 });

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
+import { z } from 'zod';
 import { has, note } from './_toy.ts';
+import { arg } from './args.ts';
 import {
   type Json,
   applicationDigest,
@@ -60,17 +62,18 @@ test('arguments that are no plain data are refused when the host is defined', ()
   assert.deepEqual(any({ a: 1, b: undefined }), { p: 'test.any', a: [{ a: 1 }] });
 });
 
-test('args of a definition refuses wrong arguments at once', () => {
+test('refuse() of a definition refuses wrong arguments at once', () => {
   const small = defineProperty<[value: number]>({
     id: 'test.small',
     kind: 'posix',
     describe,
-    args: (value) => {
+    args: [arg('value', z.int(), 'a number')],
+    refuse: (value) => {
       if (value > 9) throw new RangeError(`${value} is too big`);
     },
     apply: () => {},
   });
-  assert.throws(() => small(10), RangeError);
+  assert.throws(() => small(10), /Cannot apply test.small at .*property.test.ts:\d+: 10 is too big/);
 });
 
 test('an unknown id is told', () => {

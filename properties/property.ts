@@ -4,12 +4,19 @@
  * A definition is code and has an id; an application of it is plain data (`{ p: 'file.hasContent', a: [...] }`), so it
  * can be stored, digested, compared and shown. The registry finds the code for the data.
  *
- * Left out: running (deploy.ts), combinators (combinators.ts), the property set (one file per subject).
+ * Left out: arguments (args.ts), running (work.ts, deploy.ts, plan.ts), combinators (combinators.ts, conditions.ts), the
+ * property set (one file per subject).
  */
 import { createHash } from 'node:crypto';
-import type { RunOptions, RunResult } from '../connections/connection.ts';
-import type { AttrsToAdd, HostAttrs } from './host-attrs.ts';
+import { z } from 'zod';
+import type { Hop, RunOptions, RunResult } from '../connections/connection.ts';
+import { type ArgsOf, PropertyArgumentError, checkArgs, describeValue, textThat, usageOf } from './args.ts';
+import type { DataRef } from './data.ts';
 import type { FactRequest, Facts } from './facts.ts';
+import type { AttrsToAdd, HostAttrs } from './host-attrs.ts';
+import type { HostDefinition } from './host-definition.ts';
+import type { ReadOnlyArgv } from './read-only.ts';
+import type { Secret } from './secret.ts';
 
 /** Plain data, as JSON holds it. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
@@ -33,23 +40,51 @@ export type Source = {
   readonly sha256: string;
 };
 
-/** What a check may use. It must change nothing. */
+/** The schema of a {@link Source}, for arguments. */
+export const SOURCE: z.ZodType<Source> = z
+  .strictObject({
+    source: textThat((path) => path.startsWith('/'), 'an absolute path on the controller'),
+    sha256: textThat((digest) => /^[0-9a-f]{64}$/.test(digest), 'a SHA-256: 64 hex digits'),
+  })
+  .meta({ title: '{ source: string; sha256: string }' });
+
+/** The schema of an application, for the arguments of combinators. */
+export const APPLICATION: z.ZodType<PropertyApplication> = z
+  .strictObject({ p: z.string(), a: z.array(z.json()) })
+  .meta({ title: 'Property' });
+
+/** What a check or a plan may use. By its type it changes nothing: it can look at facts, run what only looks, read. */
 export interface HostReader {
   /** What was asked for by `facts` of the definition; looked up for many properties at once. */
   readonly facts: Facts;
   /** Static facts of the host definition. */
   readonly attrs: HostAttrs;
-  run(argv: readonly string[], options?: RunOptions): Promise<RunResult>;
+  /**
+   * Runs a program that only looks.
+   *
+   * @throws {TypeError} when the command may change something
+   */
+  run(argv: ReadOnlyArgv, options?: Omit<RunOptions, 'input'>): Promise<RunResult>;
   readFile(path: string): Promise<Uint8Array>;
+  /** Whether systemd runs there as the system manager: services can be started. */
+  isLive(): Promise<boolean>;
+  /** Whether this is a root in a chroot, an image being built, or a container: the kernel, its clock, EFI and boot are another's. */
+  isContained(): Promise<boolean>;
+  /**
+   * Prerequisite data that `data` of the definition asked for. While planning nobody is asked for a password.
+   *
+   * @throws {MissingDataError}
+   */
+  data(ref: DataRef): Promise<Secret>;
 }
 
-/** What apply and unapply may use: also writing, prerequisite data, and a line for who watches. */
+/** What apply and unapply may use: any program, writing, files of the controller, and a line for who watches. */
 export interface HostWriter extends HostReader {
+  /** Runs any program. A secret may be in `input` only: others see arguments and variables. */
+  run(argv: readonly string[], options?: RunOptions): Promise<RunResult>;
   writeFile(path: string, content: string | Uint8Array, options: { readonly mode: number }): Promise<void>;
   /** Reads a file of the controller; an error when its digest is another one. */
   readSource(source: Source): Promise<Uint8Array>;
-  /** Whether systemd runs there as the system manager: services can be started. */
-  isLive(): Promise<boolean>;
   progress(line: string): void;
 }
 
@@ -59,10 +94,14 @@ export interface PropertyDefinition<A extends readonly unknown[]> {
   readonly id: string;
   /** `native`: needs our JavaScript at the far end; all that can be is `posix`. */
   readonly kind: 'posix' | 'native';
+  /** What it does, for `buildos prop show`: one sentence or a few. */
+  readonly about?: string;
+  /** Names and schemas of the arguments; wrong ones are refused when the host is defined. */
+  readonly args?: ArgsOf<A>;
   /** One line for logs and plans. */
   describe(...args: A): string;
-  /** Refuses arguments that cannot be right, with a TypeError or RangeError, when the host is defined. */
-  args?(...args: A): void;
+  /** Refuses arguments that do not go together, by throwing, when the host is defined. */
+  refuse?(...args: A): void;
   /**
    * Pure, before connecting: the static facts that this adds.
    *
@@ -70,11 +109,13 @@ export interface PropertyDefinition<A extends readonly unknown[]> {
    * @throws {InapplicablePropertyError} when it makes no sense on this host
    */
   hostattrs?(known: HostAttrs, ...args: A): AttrsToAdd;
+  /** Prerequisite data that it needs; nobody else gets it. */
+  data?(...args: A): readonly DataRef[];
   /** What check wants to know; gathered for all properties of a host in one command. */
   facts?(...args: A): readonly FactRequest[];
-  /** True: it holds already. It must not change anything. */
+  /** True: it holds already. */
   check?(host: HostReader, ...args: A): boolean | Promise<boolean>;
-  /** Lines that tell what apply would change, for a plan; without it the description has to do. */
+  /** Lines that tell what apply would change: a unified diff for files. Without it the description has to do. */
   plan?(host: HostReader, ...args: A): readonly string[] | Promise<readonly string[]>;
   /** Makes it hold. Called only when check did not say true. */
   apply?(host: HostWriter, ...args: A): Outcome | void | Promise<Outcome | void>;
@@ -84,6 +125,13 @@ export interface PropertyDefinition<A extends readonly unknown[]> {
   unapply?(host: HostWriter, ...args: A): Outcome | void | Promise<Outcome | void>;
   /** `own-files`: apply and unapply change only files named in `facts`, so that other facts stay true. Default `anything`. */
   readonly touches?: 'own-files' | 'anything';
+  /** The same said in smaller applications, so that one name of a list can leave the definition by itself. */
+  parts?(...args: A): readonly A[];
+  /**
+   * What it makes its own, such as `file /etc/motd`: when it leaves the definition while another property manages the
+   * same, it is not unapplied. Default: its id and its first argument.
+   */
+  manages?(...args: A): readonly string[];
 }
 
 /** What a combinator may do with its children; deploy provides it. */
@@ -95,16 +143,34 @@ export interface Walk {
   holds(child: PropertyApplication): Promise<boolean>;
   /** Notes that a child was not tried. */
   skip(child: PropertyApplication): void;
+  /** Has a child applied when all else was, once for each key; a run that dies before that leaves it to the next. */
+  atEnd(key: string, child: PropertyApplication): Promise<void>;
+  /** Debts, which outlive this run. */
+  readonly debts: Debts;
+  /** The same, but through more hops. */
+  through(hops: readonly Hop[]): Promise<Walk & AsyncDisposable>;
+  /** Deploys another host through more hops. */
+  deploy(hops: readonly Hop[], host: HostDefinition): Promise<Outcome>;
   /** Whether the work was aborted: go on with nothing. */
   readonly aborted: boolean;
   readonly host: HostWriter;
+}
+
+/** What is still to be done after a change, written down on the host by a key. */
+export interface Debts {
+  isOwed(key: string): boolean;
+  /** Written to the disk before this returns. */
+  owe(key: string): Promise<void>;
+  pay(key: string): Promise<void>;
 }
 
 /** What a plan says of one property. */
 export interface PlannedProperty {
   readonly application: PropertyApplication;
   readonly description: string;
-  /** `unknown`: it has no check, so only applying tells. */
+  /** What deploy would do with it. */
+  readonly action: 'apply' | 'unapply';
+  /** `unknown`: only trying tells. */
   readonly state: 'ok' | 'change' | 'unknown';
   /** What would change, for people; may be empty. */
   readonly lines: readonly string[];
@@ -112,29 +178,47 @@ export interface PlannedProperty {
 
 /** What a combinator may do when it plans. */
 export interface PlanWalk {
-  readonly facts: Facts;
+  readonly host: HostReader;
+  readonly debts: Pick<Debts, 'isOwed'>;
   plan(child: PropertyApplication): Promise<readonly PlannedProperty[]>;
   /** Plans to take a child back. */
   planUnapplied(child: PropertyApplication): Promise<readonly PlannedProperty[]>;
+  /** Plans a child at the end, once for each key. */
+  atEnd(key: string, child: PropertyApplication): void;
+  /** The same, but through more hops. */
+  through(hops: readonly Hop[]): Promise<PlanWalk & AsyncDisposable>;
+  /** Plans another host through more hops. */
+  planHost(hops: readonly Hop[], host: HostDefinition): Promise<readonly PlannedProperty[]>;
 }
 
 /** A property made of properties. */
 export interface CombinatorDefinition<A extends readonly unknown[]> {
   readonly id: string;
+  readonly about?: string;
+  readonly args?: ArgsOf<A>;
   describe(...args: A): string;
-  args?(...args: A): void;
-  /** All children, in order: for facts and for finding what is native. */
+  refuse?(...args: A): void;
+  /** All children, in order: for facts, for data, and for finding what is native. */
   children(...args: A): readonly PropertyApplication[];
   /** The children whose static facts hold on the host; default all. */
   attrsFrom?(...args: A): readonly PropertyApplication[];
-  /** It holds when all its children do. */
-  readonly holdsWithChildren?: true;
+  /** Nothing but its children: it holds when all of them do, and they leave the definition one by one. */
+  readonly transparent?: true;
+  /** It writes debts down, so what earlier runs owe has to be known. */
+  readonly owes?: true;
   /** Children as a plan lists them; default all, one by one. */
   plan?(walk: PlanWalk, ...args: A): Promise<readonly PlannedProperty[]>;
+  /** The opposite as a plan lists it; default all children taken back, the last first. */
+  planUnapplied?(walk: PlanWalk, ...args: A): Promise<readonly PlannedProperty[]>;
   /** What the combinator itself wants to know. */
   facts?(...args: A): readonly FactRequest[];
   apply(walk: Walk, ...args: A): Promise<Outcome>;
+  /** Takes it back; possible only when the children that it takes back say how. */
   unapply?(walk: Walk, ...args: A): Promise<Outcome>;
+  /** The children that unapply takes back; default all. */
+  unapplies?(...args: A): readonly PropertyApplication[];
+  /** The children that hold afterwards, and are gone when it leaves the definition; default those of attrsFrom. */
+  keeps?(...args: A): readonly PropertyApplication[];
 }
 
 /** Something in the registry. Arguments are what the application holds, checked by `args` when it was made. */
@@ -181,9 +265,9 @@ const registry = new Map<string, Registered>();
  * Defines a property.
  *
  * @returns a function from arguments to the application
- * @throws {TypeError} when the definition has none of hostattrs, check, apply, unapply, or its id is taken
+ * @throws {TypeError} when the definition has none of hostattrs, apply, unapply, or its id is taken
  */
-export function defineProperty<A extends readonly unknown[]>(
+export function defineProperty<A extends readonly unknown[] | []>(
   definition: PropertyDefinition<A>,
 ): (...args: A) => PropertyApplication {
   const { id } = definition;
@@ -193,13 +277,11 @@ export function defineProperty<A extends readonly unknown[]>(
   if (definition.check !== undefined && definition.apply === undefined) {
     throw new TypeError(`Cannot define "${id}": it can check but not apply`);
   }
-  // The registry forgets the types of the arguments; only applications made below, from an A, come back to it.
+  // The registry forgets the types of the arguments; only what `args` and `refuse` let pass comes back to it.
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
-  register(id, { type: 'property', definition: definition as unknown as PropertyDefinition<readonly Json[]> });
-  return (...args) => {
-    definition.args?.(...args);
-    return { p: id, a: args.map((value) => toJson(value, id)) };
-  };
+  const erased = definition as unknown as PropertyDefinition<readonly Json[]>;
+  register(id, { type: 'property', definition: erased });
+  return (...args) => makeApplication(erased, args);
 }
 
 /**
@@ -207,17 +289,45 @@ export function defineProperty<A extends readonly unknown[]>(
  *
  * @throws {TypeError} when its id is taken
  */
-export function defineCombinator<A extends readonly unknown[]>(
+export function defineCombinator<A extends readonly unknown[] | []>(
   definition: CombinatorDefinition<A>,
 ): (...args: A) => PropertyApplication {
   // As above.
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
   const erased = definition as unknown as CombinatorDefinition<readonly Json[]>;
   register(definition.id, { type: 'combinator', definition: erased });
-  return (...args) => {
-    definition.args?.(...args);
-    return { p: definition.id, a: args.map((value) => toJson(value, definition.id)) };
-  };
+  return (...args) => makeApplication(erased, args);
+}
+
+function makeApplication(definition: Registered['definition'], given: readonly unknown[]): PropertyApplication {
+  // An argument left out at the end is no argument.
+  const last = given.findLastIndex((value) => value !== undefined);
+  const a = given.slice(0, last + 1).map((value) => toJson(value, definition.id));
+  const application = { p: definition.id, a };
+  checkOwnArgs(application);
+  return application;
+}
+
+/**
+ * Checks an application that was read rather than made: a known id, right arguments, and the same for its children.
+ *
+ * @throws {PropertyArgumentError | TypeError}
+ */
+export function checkApplication(application: PropertyApplication): void {
+  checkOwnArgs(application);
+  const { type, definition } = readRegistered(application.p);
+  if (type === 'combinator') for (const child of definition.children(...application.a)) checkApplication(child);
+}
+
+function checkOwnArgs({ p, a }: PropertyApplication): void {
+  const { definition } = readRegistered(p);
+  checkArgs(p, definition.args, a);
+  try {
+    definition.refuse?.(...a);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new PropertyArgumentError({ property: p, reason, usage: usageOf(p, definition.args), cause });
+  }
 }
 
 /**
@@ -239,6 +349,25 @@ export function registeredIds(): string[] {
 /** The description of an application, for people. */
 export function describeApplication(application: PropertyApplication): string {
   return readRegistered(application.p).definition.describe(...application.a);
+}
+
+/**
+ * What keeps an application from being taken back: the id of the first property or combinator that does not say how.
+ *
+ * @returns undefined when it can be taken back; what only adds static facts always can
+ */
+export function findIrreversible(application: PropertyApplication): string | undefined {
+  const { type, definition } = readRegistered(application.p);
+  if (type === 'property') {
+    return definition.unapply === undefined && definition.apply !== undefined ? application.p : undefined;
+  }
+  if (definition.unapply === undefined) return application.p;
+  const children = definition.unapplies?.(...application.a) ?? definition.children(...application.a);
+  for (const child of children) {
+    const found = findIrreversible(child);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 /** SHA-256 over the application's canonical JSON: the order of keys does not count. 64 hex digits. */
@@ -279,8 +408,10 @@ function toJson(value: unknown, id: string): Json {
     const members = Object.entries(value).filter(([, member]) => member !== undefined);
     return Object.fromEntries(members.map(([key, member]): [string, Json] => [key, toJson(member, id)]));
   }
-  throw new TypeError(`Cannot apply "${id}": its arguments must be plain data, and one is ${describeValue(value)}`);
+  const { definition } = readRegistered(id);
+  throw new PropertyArgumentError({
+    property: id,
+    reason: `its arguments must be plain data, and one is ${describeValue(value)}`,
+    usage: usageOf(id, definition.args),
+  });
 }
-
-const describeValue = (value: unknown): string =>
-  typeof value === 'object' && value !== null ? value.constructor.name : `${typeof value} ${String(value)}`;

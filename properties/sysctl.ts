@@ -1,5 +1,6 @@
 /** Settings of the running kernel, applied at boot by systemd-sysctl. */
-import { hasContent } from './file.ts';
+import { arg } from './args.ts';
+import { PATH, hasContent } from './file.ts';
 import { type HostWriter, type PropertyApplication, defineProperty } from './property.ts';
 import { onChange } from './combinators.ts';
 
@@ -21,6 +22,8 @@ export function is(list: string, settings: Readonly<Record<string, string | numb
 const loaded = defineProperty<[path: string]>({
   id: 'sysctl.loaded',
   kind: 'posix',
+  about: 'The settings of a file hold now, on a live host. See sysctl.is(), which also writes the file.',
+  args: [arg('path', PATH, 'the file')],
   describe: (path) => `kernel settings of ${path} are loaded`,
   apply: async (host: HostWriter, path) => {
     if (!(await host.isLive())) return 'no-change'; // the kernel belongs to the outside

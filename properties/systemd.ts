@@ -4,8 +4,10 @@
  * In an image no systemd runs: enabling is links, which `systemctl` makes by itself when it finds no manager, and nothing
  * is started. On a live host the manager is told to reload.
  */
+import { z } from 'zod';
 import { lines } from '../connections/connection.ts';
-import { checkFile, describeTextChange, digestOf, isFile, isLink, removeFile, writeWhole } from './file.ts';
+import { type Arg, arg, textThat } from './args.ts';
+import { describeTextChange, digestOf, isFile, isLink, removeFile, writeWhole } from './file.ts';
 import {
   type HostReader,
   type HostWriter,
@@ -17,16 +19,35 @@ import {
 /** Units of the administrator, so ours, live here. */
 const UNITS = '/etc/systemd/system';
 
+const UNIT_NAME =
+  /^[A-Za-z0-9:_.\\@-]{1,240}\.(service|socket|target|mount|automount|path|timer|slice|device|swap|scope)$/;
+
+const UNIT: z.ZodType<string> = textThat(
+  (name) => UNIT_NAME.test(name),
+  'the full name of a unit, such as "ssh.service"',
+);
+
+const NAME: Arg<string> = arg('name', UNIT, 'full name of a unit');
+const NAMES: Arg<readonly string[]> = arg('names', z.array(UNIT).min(1, 'it must not be empty'), 'full names of units');
+
+/** A unit file without a section does nothing, and that is always a mistake. */
+const TEXT: Arg<string> = arg(
+  'text',
+  z.string().refine((text) => /^\[[A-Z][A-Za-z]*\]$/m.test(text) && text.endsWith('\n'), {
+    error: 'it must have a section such as [Service], and end with a newline',
+  }),
+  'systemd.syntax(7)',
+);
+
 /** A unit file has this text. Unapplied: it goes away. */
 export const unit: (name: string, text: string) => PropertyApplication = defineProperty<[name: string, text: string]>({
   id: 'systemd.unit',
   kind: 'posix',
   touches: 'own-files',
   describe: (name) => `unit ${name}`,
-  args: (name, text) => {
-    checkUnit(name);
-    checkUnitText(name, text);
-  },
+  about: 'A unit file has this text. Unapplied: it goes away.',
+  args: [NAME, TEXT],
+  manages: (name) => [`file ${UNITS}/${name}`],
   hostattrs: (_known, name) => ({ units: [name], files: [`${UNITS}/${name}`] }),
   facts: (name) => [{ fact: 'file', path: `${UNITS}/${name}`, digest: true }],
   check: ({ facts }, name, text) => isFile(facts.file(`${UNITS}/${name}`), digestOf(text), {}),
@@ -50,11 +71,17 @@ export const dropIn: (unitName: string, name: string, text: string) => PropertyA
   kind: 'posix',
   touches: 'own-files',
   describe: (unitName, name) => `unit ${unitName} with ${name}`,
-  args: (unitName, name, text) => {
-    checkUnit(unitName);
-    if (!/^[A-Za-z0-9_.@-]+\.conf$/.test(name)) throw new TypeError(`"${name}" must be like "10-limits.conf"`);
-    checkUnitText(name, text);
-  },
+  about: 'A drop-in UNIT.d/NAME has this text. Unapplied: it goes away.',
+  args: [
+    arg('unitName', UNIT, 'full name of a unit'),
+    arg(
+      'name',
+      textThat((name) => /^[A-Za-z0-9_.@-]+\.conf$/.test(name), 'like "10-limits.conf"'),
+      'of the drop-in',
+    ),
+    TEXT,
+  ],
+  manages: (unitName, name) => [`file ${dropInPath(unitName, name)}`],
   hostattrs: (_known, unitName, name) => ({ files: [dropInPath(unitName, name)] }),
   facts: (unitName, name) => [{ fact: 'file', path: dropInPath(unitName, name), digest: true }],
   check: ({ facts }, unitName, name, text) => isFile(facts.file(dropInPath(unitName, name)), digestOf(text), {}),
@@ -75,7 +102,11 @@ export const enabled: (names: readonly string[]) => PropertyApplication = define
   id: 'systemd.enabled',
   kind: 'posix',
   describe: (names) => `enabled: ${names.join(' ')}`,
-  args: checkUnits,
+  about:
+    'Units are enabled: they start at the next boot. Units without [Install] count as enabled. Unapplied: disabled.',
+  args: [NAMES],
+  parts: eachName,
+  manages: (names) => names.map((name) => `enabled ${name}`),
   hostattrs: (_known, names) => ({ unitsEnabled: names }),
   check: async (host, names) => (await unitStates(host, names)).every((state) => ENABLED.has(state)),
   apply: async (host, names) => void (await host.run(['systemctl', 'enable', '--quiet', '--', ...names])),
@@ -88,7 +119,10 @@ export const disabled: (names: readonly string[]) => PropertyApplication = defin
   id: 'systemd.disabled',
   kind: 'posix',
   describe: (names) => `disabled: ${names.join(' ')}`,
-  args: checkUnits,
+  about: 'Units are not enabled, and not masked either: others may still start them. Unapplied: enabled.',
+  args: [NAMES],
+  parts: eachName,
+  manages: (names) => names.map((name) => `enabled ${name}`),
   check: async (host, names) => (await unitStates(host, names)).every((state) => state !== 'enabled'),
   apply: disable,
   unapply: async (host, names) => void (await host.run(['systemctl', 'enable', '--quiet', '--', ...names])),
@@ -100,7 +134,10 @@ export const masked: (names: readonly string[]) => PropertyApplication = defineP
   kind: 'posix',
   touches: 'own-files',
   describe: (names) => `masked: ${names.join(' ')}`,
-  args: checkUnits,
+  about: 'Units cannot be started by anything. They need not exist. Unapplied: they can.',
+  args: [NAMES],
+  parts: eachName,
+  manages: (names) => names.map((name) => `file ${UNITS}/${name}`),
   hostattrs: (_known, names) => ({ unitsMasked: names }),
   facts: (names) => names.map((name) => ({ fact: 'file', path: `${UNITS}/${name}` })),
   check: (host, names) => names.every((name) => isMasked(host, name)),
@@ -130,7 +167,8 @@ export const defaultTarget: (name: string) => PropertyApplication = defineProper
   kind: 'posix',
   touches: 'own-files',
   describe: (name) => `boots into ${name}`,
-  args: checkUnit,
+  about: 'What the host boots into.',
+  args: [NAME],
   facts: () => [{ fact: 'file', path: DEFAULT_TARGET }],
   check: ({ facts }, name) => isLink(facts.file(DEFAULT_TARGET), `/usr/lib/systemd/system/${name}`),
   apply: async (host, name) => {
@@ -163,22 +201,6 @@ async function reload(host: HostWriter): Promise<void> {
   if (await host.isLive()) await host.run(['systemctl', 'daemon-reload']);
 }
 
-const UNIT_NAME =
-  /^[A-Za-z0-9:_.\\@-]{1,240}\.(service|socket|target|mount|automount|path|timer|slice|device|swap|scope)$/;
-
-function checkUnit(name: string): void {
-  if (!UNIT_NAME.test(name)) throw new TypeError(`"${name}" is not the full name of a unit, such as "ssh.service"`);
-  checkFile(`${UNITS}/${name}`);
-}
-
-function checkUnits(names: readonly string[]): void {
-  if (names.length === 0) throw new TypeError('A list of units must not be empty');
-  for (const name of names) checkUnit(name);
-}
-
-/** A unit file without a section does nothing, and that is always a mistake. */
-function checkUnitText(name: string, text: string): void {
-  if (!/^\[[A-Z][A-Za-z]*\]$/m.test(text) || !text.endsWith('\n')) {
-    throw new TypeError(`The text of ${name} must have a section such as [Service], and end with a newline`);
-  }
+function eachName(names: readonly string[]): [names: readonly string[]][] {
+  return names.map((name) => [[name]]);
 }

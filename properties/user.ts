@@ -1,4 +1,6 @@
 /** Users, as /etc/passwd and /etc/group have them. Passwords are locked; who may log in comes by ssh keys. */
+import { z } from 'zod';
+import { arg, textThat } from './args.ts';
 import { type FactRequest, type Facts } from './facts.ts';
 import {
   type HostWriter,
@@ -25,19 +27,39 @@ export type UserOptions = {
   readonly makeHome?: boolean;
 };
 
+const NAME: z.ZodType<string> = textThat(
+  (name) => /^[a-z_][a-z0-9_-]{0,31}$/.test(name),
+  'the name of a user or group',
+);
+const ID: z.ZodType<number> = z.int().min(0).max(4_294_967_294);
+const FIELD: z.ZodType<string> = textThat((path) => /^\/[^:\n\0]*$/.test(path), 'an absolute path without ":"');
+
+const USER: z.ZodType<UserOptions> = z.strictObject({
+  name: NAME,
+  uid: ID.exactOptional(),
+  gid: ID.exactOptional(),
+  home: FIELD.exactOptional(),
+  shell: FIELD.exactOptional(),
+  groups: z.array(NAME).exactOptional(),
+  makeHome: z.boolean().exactOptional(),
+});
+
+const GROUP_OPTIONS: z.ZodType<{ readonly name: string; readonly gid?: number }> = z.strictObject({
+  name: NAME,
+  gid: ID.exactOptional(),
+});
+
 /** A user is there, with a group of the same name. Unapplied: the user goes away, its files stay. */
 export const present: (user: UserOptions) => PropertyApplication = defineProperty<[user: UserOptions]>({
   id: 'user.present',
   kind: 'posix',
   describe: ({ name, uid }) => `user ${name}${uid === undefined ? '' : ` (${uid})`}`,
-  args: ({ name, uid, gid, home, shell, groups }) => {
-    for (const one of [name, ...(groups ?? [])]) checkName(one);
-    for (const id of [uid, gid]) checkId(id);
-    for (const text of [home, shell]) {
-      if (text !== undefined && !/^\/[^:\n\0]*$/.test(text))
-        throw new TypeError(`"${text}" must be an absolute path without ":"`);
-    }
-  },
+  about:
+    'A user is there, with a group of the same name and a locked password. Unapplied: the user goes away, its files stay.',
+  args: [
+    arg('user', USER, 'default: the next free system id, no home (/nonexistent), no shell (nologin), no other groups'),
+  ],
+  manages: ({ name }) => [`user ${name}`, `group ${name}`],
   hostattrs: (known, { name, uid, home }) => {
     const clash = known.users.find((other) => uid !== undefined && other.uid === uid && other.name !== name);
     if (clash !== undefined)
@@ -60,10 +82,9 @@ export const groupPresent: (group: { readonly name: string; readonly gid?: numbe
     id: 'group.present',
     kind: 'posix',
     describe: ({ name, gid }) => `group ${name}${gid === undefined ? '' : ` (${gid})`}`,
-    args: ({ name, gid }) => {
-      checkName(name);
-      checkId(gid);
-    },
+    about: 'A group is there. Unapplied: it goes away.',
+    args: [arg('group', GROUP_OPTIONS, 'default: the next free system id')],
+    manages: ({ name }) => [`group ${name}`],
     hostattrs: (_known, { name }) => ({ groups: [name] }),
     facts: () => DATABASES,
     check: ({ facts }, { name, gid }) => groupMatches(facts, name, gid),
@@ -151,13 +172,4 @@ async function makeUser(host: HostWriter, user: UserOptions): Promise<void> {
   if (user.makeHome === true && user.home !== undefined && facts.file(user.home) === undefined) {
     await host.run(['install', '-d', '-m', '0755', '-o', name, '-g', name, '--', user.home]);
   }
-}
-
-function checkName(name: string): void {
-  if (!/^[a-z_][a-z0-9_-]{0,31}$/.test(name)) throw new TypeError(`"${name}" cannot be the name of a user or group`);
-}
-
-function checkId(id: number | undefined): void {
-  if (id !== undefined && !(Number.isInteger(id) && id >= 0 && id < 4_294_967_295))
-    throw new RangeError(`${id} is not a user or group id`);
 }

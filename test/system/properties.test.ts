@@ -12,13 +12,14 @@ import { type Connection, text } from '../../connections/connection.ts';
 import { openChain } from '../../connections/open.ts';
 import * as apt from '../../properties/apt.ts';
 import { describe, onChange, seq, unapplied, withRequirements } from '../../properties/combinators.ts';
-import { type DeployReport, checkReport, deploy, planDeploy } from '../../properties/deploy.ts';
+import { type DeployReport, checkReport, deploy } from '../../properties/deploy.ts';
 import * as file from '../../properties/file.ts';
 import type { HostDefinition } from '../../properties/host-definition.ts';
 import * as hostname from '../../properties/hostname.ts';
 import * as image from '../../properties/image.ts';
 import * as kernel from '../../properties/kernel.ts';
 import * as locale from '../../properties/locale.ts';
+import { planHost } from '../../properties/plan.ts';
 import type { PropertyApplication } from '../../properties/property.ts';
 import * as sysctl from '../../properties/sysctl.ts';
 import * as systemd from '../../properties/systemd.ts';
@@ -53,6 +54,9 @@ after(async () => {
 function host(...properties: PropertyApplication[]): HostDefinition {
   return { name: 'test', summary: 'a host for tests', base: { distribution: 'debian', suite: 'trixie' }, properties };
 }
+
+/** For definitions that are no successors of one another. */
+const ALONE = { memory: 'none' } as const;
 
 const UNIT = '[Unit]\nDescription=A test\n[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n';
 
@@ -122,7 +126,7 @@ const inRoot = (path: string): string => readFileSync(join(root, path), 'utf8');
 
 test('every property holds after one deploy, and what it says is true', OPTIONS, async () => {
   const definition = everything();
-  const before = await planDeploy(definition, inside);
+  const { properties: before } = await planHost(definition, inside);
   assert.ok(before.filter(({ state }) => state === 'change').length > 20);
   checkReport(await deploy(definition, inside));
 
@@ -169,9 +173,10 @@ test('a second deploy says ok for every property and touches no inode', OPTIONS,
 
 test('a plan of a host that is as it should be has nothing to do, and touches nothing', OPTIONS, async () => {
   const before = snapshot();
-  const planned = await planDeploy(everything(), inside);
+  const plan = await planHost(everything(), inside);
+  assert.equal(plan.outcome, 'ok');
   assert.deepEqual(
-    planned.filter(({ state }) => state !== 'ok').map(({ description }) => description),
+    plan.properties.filter(({ state }) => state !== 'ok').map(({ description }) => description),
     [],
   );
   assert.equal(snapshot(), before);
@@ -211,8 +216,8 @@ test('what can be taken back is, and stays so', OPTIONS, async () => {
     file.hasContent('/etc/temp', 'x'),
     apt.installed(['less']),
   );
-  checkReport(await deploy(forth, inside));
-  assert.equal((await deploy(back, inside)).outcome, 'changed');
+  checkReport(await deploy(forth, inside, ALONE));
+  assert.equal((await deploy(back, inside, ALONE)).outcome, 'changed');
   for (const path of [
     'etc/temp',
     'etc/systemd/system/temp.service',
@@ -223,7 +228,7 @@ test('what can be taken back is, and stays so', OPTIONS, async () => {
   }
   assert.doesNotMatch(inRoot('/etc/passwd'), /^temp:/m);
   const before = snapshot();
-  assert.equal((await deploy(back, inside)).outcome, 'ok');
+  assert.equal((await deploy(back, inside, ALONE)).outcome, 'ok');
   assert.equal(snapshot(), before);
 });
 
@@ -238,6 +243,7 @@ test('failures say what failed, where and why; the others are still done', OPTIO
       file.hasContent('/etc/done', 'x'),
     ),
     inside,
+    ALONE,
   );
   const [packages, path, groups, unit, owner, done] = outcomes(report);
   assert.match(packages ?? '', /^failed .*Unable to locate package no-such-package-here/s);
@@ -259,7 +265,7 @@ const c = await openChain([['local'], ['sudo'], ['chroot', { into: process.argv[
 console.log('ready');
 for (let round = 0; ; round++) {
   const properties = Array.from({ length: 5 }, (_, i) => file.hasContent('/srv/killed/' + i, String(round).repeat(200_000)));
-  await deploy({ name: 'x', summary: '', base: { distribution: 'debian', suite: 'trixie' }, properties }, c);
+  await deploy({ name: 'x', summary: '', base: { distribution: 'debian', suite: 'trixie' }, properties }, c, { memory: 'none' });
 }
 `;
 
@@ -282,7 +288,7 @@ test(
       }
     }
     const mend = host(...Array.from({ length: 5 }, (_, index) => file.hasContent(`/srv/killed/${index}`, 'whole')));
-    checkReport(await deploy(mend, inside));
+    checkReport(await deploy(mend, inside, ALONE));
     for (let index = 0; index < 5; index++) assert.equal(inRoot(`srv/killed/${index}`), 'whole');
   },
 );
