@@ -4,7 +4,7 @@
  * Each measurement is one run of the kit (`tftp/bench.py`) with all its servers interleaved. It has namespaces of its own for
  * mounts, network and processes: a fresh tmpfs to serve, ports that nobody else has, and nothing that outlives it, however it ends.
  */
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
@@ -20,7 +20,9 @@ import { topFunctions } from './tftp/profile.ts';
 import { type Sample, median, parseSamples, select } from './tftp/samples.ts';
 import { formatTable } from './tftp/table.ts';
 
-const TOP = join(import.meta.dirname, '..');
+const WORK = join(import.meta.dirname, '../work');
+/** Followed by the process that owns the folder. */
+const FOLDER_PREFIX = 'bench-tftp-';
 const KIT = join(import.meta.dirname, 'tftp');
 const SERVE = join(KIT, 'serve.ts');
 const EXIT_MISSED = 2;
@@ -60,13 +62,26 @@ interface Flags {
 }
 
 const HELP = `
-ROWs are the names that --only without a match prints, or their beginnings: download, lockstep, clients, memory, loss, …
+Rows, for --only; the beginning of a name stands for all that begin so ("loss", "memory"):
+${wrap(GOALS.map(({ name }) => name))}
+
 Ratios are within one run, medians of its rounds. Needs root, for namespaces of its own; changes nothing outside them.
 Exit status: 0 every floor is met; 2 a floor is missed; 1 something could not be measured.
 
 Example:
   npm run bench -- tftp --quick
   npm run bench -- tftp --only download,cpu --rounds 9 --json work/download.json`;
+
+/** Words in lines of at most 100 characters, indented. */
+function wrap(words: readonly string[]): string {
+  const lines: string[] = [''];
+  for (const word of words) {
+    const longer = `${lines.at(-1)} ${word}`;
+    if (longer.length > 100) lines.push(` ${word}`);
+    else lines[lines.length - 1] = longer;
+  }
+  return lines.map((line) => ` ${line}`).join('\n');
+}
 
 /** The command. */
 export function tftpBench(): Command {
@@ -103,13 +118,17 @@ interface Run {
 
 async function runBench(flags: Flags, goals: readonly Goal[], signal: AbortSignal): Promise<void> {
   const on = openLocal();
-  const cache = join(TOP, 'work/cache/bench-tftp');
+  const cache = join(WORK, 'cache/bench-tftp');
   mkdirSync(cache, { recursive: true });
   const peers = await findPeers(on, cache, signal);
-  const folder = mkdtempSync(join(TOP, 'work/bench-tftp-'));
+  removeLeftovers();
+  const folder = join(WORK, `${FOLDER_PREFIX}${process.pid}`);
+  mkdirSync(join(folder, 'root'), { recursive: true });
   try {
-    mkdirSync(join(folder, 'root'));
-    const drivers = flags.driver ?? DRIVERS;
+    for (const name of ['serve', 'get']) {
+      await bundle({ entry: `bench/tftp/${name}.ts`, outfile: join(folder, `${name}.mjs`) });
+    }
+    const drivers = await chooseDrivers(on, folder, flags.driver, signal);
     const timeoutMs = flags.full === true ? FULL_MAX_MS : MEASUREMENT_MAX_MS;
     const run: Run = { on, signal, peers, drivers, folder, build: join(cache, 'build'), timeoutMs };
     const wanted = new Set<MeasurementName>(goals.map((goal) => goal.from));
@@ -119,8 +138,34 @@ async function runBench(flags: Flags, goals: readonly Goal[], signal: AbortSigna
     else await measureAll(run, measurements, goals, flags);
   } finally {
     rmSync(folder, { recursive: true, force: true });
-    removeControlGroups(tagOf(folder));
+    removeControlGroups(process.pid);
   }
+}
+
+/**
+ * The drivers that work here: asked of the server, which says which one it uses.
+ *
+ * @throws {Error} when one that was asked for does not
+ */
+async function chooseDrivers(
+  on: Connection,
+  folder: string,
+  asked: readonly Driver[] | undefined,
+  signal: AbortSignal,
+): Promise<readonly Driver[]> {
+  const working: Driver[] = [];
+  for (const driver of asked ?? DRIVERS) {
+    const argv = [process.execPath, join(folder, 'serve.mjs'), join(folder, 'root'), '127.0.0.1', '0', driver, 'try'];
+    const { status, stdout, stderr } = await on.run(argv, { okStatus: 'any', timeoutMs: 20_000, signal });
+    if (status === 0 && Buffer.from(stdout).toString().includes(`"driver":"${driver}"`)) {
+      working.push(driver);
+      continue;
+    }
+    const reason = /^\w*Error: .*$/m.exec(Buffer.from(stderr).toString())?.[0] ?? 'the server uses another one';
+    if (asked !== undefined) throw new Error(`Cannot measure the driver ${driver}: ${reason}`);
+    process.stderr.write(`The driver ${driver} is left out: ${reason}\n`);
+  }
+  return working;
 }
 
 async function measureAll(
@@ -131,9 +176,6 @@ async function measureAll(
 ): Promise<void> {
   const head = describeMachine(run.peers);
   process.stdout.write(`${head.join('\n')}\n\n`);
-  for (const name of ['serve', 'get']) {
-    await bundle({ entry: `bench/tftp/${name}.ts`, outfile: join(run.folder, `${name}.mjs`) });
-  }
   const samples: Partial<Record<MeasurementName, readonly Sample[]>> = {};
   const broken: string[] = [];
   for (const measurement of measurements) {
@@ -192,7 +234,7 @@ async function measure(
   const servers = ['--servers', measurement.peers.join(','), ...own];
   const ownClient = measurement.ownClient === true ? ['--client', shellQuote(client)] : [];
   const argv = [...UNSHARE, 'sh', '-c', INSIDE, root, ...bench, ...servers, ...ownClient];
-  const env = { ...peers.env, TFTPBENCH_TAG: tagOf(folder), PYTHONDONTWRITEBYTECODE: '1' };
+  const env = { ...peers.env, TFTPBENCH_TAG: String(process.pid), PYTHONDONTWRITEBYTECODE: '1' };
   await on.run(argv, { env, timeoutMs, signal });
   return parseSamples(JSON.parse(readFileSync(json, 'utf8')));
 }
@@ -271,9 +313,7 @@ function parseGoals(text: string): readonly Goal[] {
   const only = text.split(',');
   const unknown = only.find((word) => !GOALS.some((goal) => isAsked(goal, word)));
   if (unknown !== undefined) {
-    throw new InvalidArgumentError(
-      `There is no row ${unknown}; there are ${GOALS.map(({ name }) => name).join(', ')}.`,
-    );
+    throw new InvalidArgumentError(`There is no row ${unknown}; --help lists them.`);
   }
   return GOALS.filter((goal) => only.some((word) => isAsked(goal, word)));
 }
@@ -294,18 +334,25 @@ function parseDrivers(text: string): readonly Driver[] {
   });
 }
 
-/** Names the control groups of this run, and of no other. */
-const tagOf = (folder: string): string => folder.slice(-6);
+/** What a bench that was killed left: an empty folder or two. */
+function removeLeftovers(): void {
+  for (const name of readdirSync(WORK)) {
+    const pid = name.startsWith(FOLDER_PREFIX) ? Number(name.slice(FOLDER_PREFIX.length)) : Number.NaN;
+    if (!Number.isInteger(pid) || existsSync(`/proc/${pid}`)) continue;
+    rmSync(join(WORK, name), { recursive: true, force: true });
+    removeControlGroups(pid);
+  }
+}
 
 /** bench.py removes its own; these are there when it was killed. */
-function removeControlGroups(tag: string): void {
+function removeControlGroups(pid: number): void {
   for (const base of ['/sys/fs/cgroup', '/sys/fs/cgroup/unified', '/sys/fs/cgroup/cpuacct']) {
     try {
       for (const name of readdirSync(base)) {
-        if (name.startsWith(`tftpbench-${tag}-`)) rmdirSync(join(base, name));
+        if (name.startsWith(`tftpbench-${pid}-`)) rmdirSync(join(base, name));
       }
     } catch {
-      // No such hierarchy here, or the kernel still takes a process out of it: an empty folder stays.
+      // No such hierarchy here, or the kernel still takes a process out of it: an empty folder stays until the next run.
     }
   }
 }
