@@ -1,10 +1,10 @@
 /** `buildos image`: build, list and publish images of the build host. */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { buildImage } from '../image/build.ts';
-import { type BuiltImage, findImage, listImages } from '../image/built-image.ts';
+import { type BuiltImage, listImages } from '../image/built-image.ts';
 import { buildHost } from '../image/hosts/build-host.ts';
 import type { Hardware } from '../image/kernel-modules.ts';
-import { publishImage } from '../image/publish.ts';
+import { publishCommand, rollbackCommand } from './image-publish.ts';
 import { needPackages, needRoot } from './setup.ts';
 
 /** The command with its sub-commands. */
@@ -13,13 +13,8 @@ export function imageCommand(): Command {
     .description('build the image of a build host, publish it for PXE')
     .addCommand(buildCommand())
     .addCommand(listCommand())
-    .addCommand(publishCommand());
-}
-
-/** An option that says something else than its form allows. */
-class UsageError extends Error {
-  override readonly name = 'UsageError';
-  readonly hint = 'buildos image publish --help says more';
+    .addCommand(publishCommand())
+    .addCommand(rollbackCommand());
 }
 
 const workOption = (): Option => new Option('--work <dir>', 'folder for caches and images').default('work');
@@ -72,50 +67,6 @@ function listCommand(): Command {
     });
 }
 
-function publishCommand(): Command {
-  return new Command('publish')
-    .description('write an image and its boot configurations (iPXE, PXELINUX, GRUB) into a served folder')
-    .requiredOption('--into <dir>', 'the folder that your HTTP and TFTP servers serve')
-    .option('--image <id>', 'build id or the beginning of it; without it the newest')
-    .option('--url <url>', 'how hosts reach the folder over HTTP; without it they read everything over TFTP', urlOf)
-    .option('--option <name=value>', 'a buildos option, such as toolchain_url=http://…; may be repeated', collect, [])
-    .option('--arg <argument>', 'another kernel argument, such as console=ttyS0; may be repeated', collect, [])
-    .option(
-      '--host <mac/name=value>',
-      'a buildos option for one host, by its MAC address; may be repeated',
-      collect,
-      [],
-    )
-    .addOption(workOption())
-    .addOption(jsonOption())
-    .action(
-      async (options: {
-        into: string;
-        image?: string;
-        url?: string;
-        option: string[];
-        arg: string[];
-        host: string[];
-        work: string;
-        json?: boolean;
-      }) => {
-        const published = await publishImage({
-          image: await findImage(options.work, options.image),
-          into: options.into,
-          options: Object.fromEntries(options.option.map((text) => nameAndValue(text, '--option'))),
-          kernelArgs: options.arg,
-          hosts: groupHosts(options.host),
-          ...(options.url !== undefined && { url: options.url }),
-        });
-        if (options.json) print(published);
-        else {
-          const lines = published.files.map((file) => `  ${file}`).join('\n');
-          process.stdout.write(`published ${published.buildId} in ${options.into}:\n${lines}\n`);
-        }
-      },
-    );
-}
-
 function describeImage(image: BuiltImage): string {
   const { kernel, initrd, runtime, stage1, payload } = image.sizes;
   return [
@@ -136,25 +87,4 @@ function print(value: unknown): void {
 function urlOf(text: string): string {
   if (!URL.canParse(text) || !/^https?:/.test(text)) throw new InvalidArgumentError('expected an http(s) URL');
   return text;
-}
-
-function collect(text: string, before: readonly string[]): string[] {
-  return [...before, text];
-}
-
-function nameAndValue(text: string, option: string): [string, string] {
-  const equals = text.indexOf('=');
-  if (equals < 1) throw new UsageError(`${option} "${text}": expected name=value`);
-  return [text.slice(0, equals), text.slice(equals + 1)];
-}
-
-function groupHosts(texts: readonly string[]): Record<string, Record<string, string>> {
-  const hosts: Record<string, Record<string, string>> = {};
-  for (const text of texts) {
-    const slash = text.indexOf('/');
-    if (slash < 1) throw new UsageError(`--host "${text}": expected MAC/name=value`);
-    const [name, value] = nameAndValue(text.slice(slash + 1), '--host');
-    (hosts[text.slice(0, slash)] ??= {})[name] = value;
-  }
-  return hosts;
 }

@@ -66,6 +66,12 @@ const COMMANDS: readonly Entry[] = [
   },
 ];
 
+// A reader that has seen enough (`| head`) ends a command, as it ends others: 128 + SIGPIPE.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(141);
+});
+
 process.exitCode = await main(process.argv.slice(2));
 
 /** Runs one command line. */

@@ -9,12 +9,14 @@ import { openLocal } from '../connections/local.ts';
 import { findMissingPackages, installArgv, installPackages } from '../host/apt.ts';
 
 /** What packages are needed for; a command names the sets it uses. */
-export type Need = 'image' | 'machine' | 'lab' | 'sources' | 'test' | 'bench';
+export type Need = 'image' | 'uki' | 'machine' | 'lab' | 'sources' | 'test' | 'bench';
 
 /** Packages of Debian 12 and 13, by what uses them. */
 const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
   /** Roots, the initrd and its compressed payload. */
   image: ['mmdebstrap', 'debian-archive-keyring', 'gpgv', 'squashfs-tools', 'xz-utils', 'kmod', 'binutils'],
+  /** Unified kernel images, and their signatures. */
+  uki: ['systemd-boot-efi', 'sbsigntool'],
   /** The container's root, and a btrfs disk for it. */
   machine: ['mmdebstrap', 'debian-archive-keyring', 'gpgv', 'btrfs-progs', 'e2fsprogs', 'xz-utils'],
   /** The private network and QEMU. */

@@ -36,7 +36,7 @@ export interface BootFiles {
 }
 
 /** What firmware and boot loaders are told to fetch, relative to the TFTP root. */
-export const BOOT_FILES = {
+export const BOOT_FILES: BootFiles = {
   ipxe: 'boot.ipxe',
   bios: 'undionly.kpxe',
   uefi: 'snponly.efi',

@@ -5,15 +5,29 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { BuiltImage } from './built-image.ts';
-import { publishImage, PublishError } from './publish.ts';
+import { parsePublicKey, parseSecretKey, verifyMinisign } from '../manifests/minisign.ts';
+import { formatImageManifest } from '../manifests/image-manifest.ts';
+import { publishImage, PublishError, rollBack } from './publish.ts';
 
 /** An image of three small files: publishing does not look into them. */
 async function fakeImage(folder: string, buildId: string): Promise<BuiltImage> {
   const own = join(folder, 'images', buildId);
   await mkdir(own, { recursive: true });
-  for (const name of ['buildos-image', 'buildos-initrd', 'buildos-manifest.json']) {
-    await writeFile(join(own, name), `${name} of ${buildId}`);
-  }
+  for (const name of ['buildos-image', 'buildos-initrd']) await writeFile(join(own, name), `${name} of ${buildId}`);
+  const manifest = formatImageManifest({
+    format: 1,
+    buildId,
+    host: 'build-host',
+    hostSha256: '0'.repeat(64),
+    architecture: 'amd64',
+    base: { name: 'debian', version: '13', suite: 'trixie' },
+    kernelVersion: '6.12.0',
+    node: { version: 'v26.10.0', sha256: '1'.repeat(64) },
+    packages: [{ name: 'libstdc++6', version: '14.2.0-19', architecture: 'amd64', sha256: '2'.repeat(64) }],
+    files: [],
+    rootfsBytes: 1,
+  });
+  await writeFile(join(own, 'buildos-manifest.json'), manifest);
   return {
     buildId,
     folder: own,
@@ -109,3 +123,65 @@ test('publishImage() refuses what no host could use, before it changes anything'
   await assert.rejects(publishImage({ image, into, options: { hostname: 'a"b' } }), /double quote/);
   await assert.rejects(readdir(into), /ENOENT/);
 });
+
+test('rollBack() switches hosts to the version before, with the settings of now', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  const image = async (letter: string): Promise<BuiltImage> => await fakeImage(scratch.folder, letter.repeat(20));
+  await publishImage({ image: await image('a'), into, options: { hostname: 'old' } });
+  await publishImage({ image: await image('b'), into, options: { hostname: 'new' } });
+  await publishImage({ image: await image('c'), into, options: { hostname: 'new' } });
+
+  assert.equal((await rollBack(into)).buildId, 'b'.repeat(20));
+  assert.equal((await rollBack(into)).buildId, 'a'.repeat(20));
+  assert.equal(await readlink(join(into, 'current')), `versions/${'a'.repeat(20)}`);
+  assert.match(await readFile(join(into, 'boot.ipxe'), 'utf8'), /versions\/a{20}\/.*buildos\.hostname=new/);
+  await assert.rejects(rollBack(into), /no version older than a{20}/);
+
+  assert.equal((await rollBack(into, 'cc')).buildId, 'c'.repeat(20));
+  await assert.rejects(rollBack(into, 'd'), /0 versions begin so/);
+  await writeFile(join(into, 'versions', 'b'.repeat(20), 'buildos-initrd'), 'altered');
+  await assert.rejects(rollBack(into), /is not what its SHA256SUMS says/);
+  assert.equal(await readlink(join(into, 'current')), `versions/${'c'.repeat(20)}`);
+  await assert.rejects(rollBack(join(scratch.folder, 'elsewhere')), /nothing is published there/);
+});
+
+test('publishImage() signs the sums, and lists what is in the image', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  // A key made for this test, by "minisign -G -W".
+  const signWith = parseSecretKey(
+    'RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAVXt2vJnbtYZOcBDiqOiGA3nJFdh6YdQh+juqcySsCcpx5Hi+z18jP2XkYiOCPGmHcKWgruknZviBV6kO/uw1z44agqYrpwAWAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=',
+  );
+  await publishImage({ image: await fakeImage(scratch.folder, 'a'.repeat(20)), into, signWith });
+  const sums = await readFile(join(into, 'current/SHA256SUMS'));
+  const signature = await readFile(join(into, 'current/SHA256SUMS.minisig'), 'utf8');
+  const key = parsePublicKey('RWRVe3a8mdu1hmXkYiOCPGmHcKWgruknZviBV6kO/uw1z44agqYrpwAW');
+  assert.equal(verifyMinisign(sums, signature, key), `Build OS ${'a'.repeat(20)}`);
+
+  const sbom: unknown = JSON.parse(await readFile(join(into, 'current/buildos-sbom.spdx.json'), 'utf8'));
+  assert.ok(isRecord(sbom) && Array.isArray(sbom['packages']) && Array.isArray(sbom['relationships']));
+  assert.match(
+    JSON.stringify(sbom['packages']),
+    /"SPDXRef-deb-libstdc\.plus\.\.plus\.6-amd64".*"pkg:deb\/debian\/libstdc\+\+6@14\.2\.0-19\?arch=amd64&distro=trixie"/,
+  );
+  assert.equal(sbom['relationships'].length, 3);
+  assert.match(sums.toString(), / \*buildos-sbom\.spdx\.json\n/);
+});
+
+test('publishImage() refuses half a signing key, and a stub that is none', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  const image = await fakeImage(scratch.folder, 'a'.repeat(20));
+  const stub = join(scratch.folder, 'stub');
+  await writeFile(stub, 'no program');
+  await assert.rejects(publishImage({ image, into, uki: { stub, key: 'k' } }), /key and certificate go together/);
+  await assert.rejects(publishImage({ image, into, uki: { stub } }), /it is no PE image/);
+  await assert.rejects(readlink(join(into, 'current')), /ENOENT/);
+  const left = (await readdir(into, { recursive: true })).filter((name) => name.includes('.part-'));
+  assert.deepEqual(left, []);
+});
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}

@@ -1,0 +1,151 @@
+/** `buildos image publish` and `rollback`: what boot servers serve. */
+import { readFile } from 'node:fs/promises';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { findImage } from '../image/built-image.ts';
+import { type Published, publishImage, rollBack } from '../image/publish.ts';
+import type { UkiSettings } from '../image/publication.ts';
+import { type MinisignSecretKey, parseSecretKey } from '../manifests/minisign.ts';
+import { needPackages } from './setup.ts';
+
+/** Debian's package `systemd-boot-efi`. */
+const STUB = '/usr/lib/systemd/boot/efi/linuxx64.efi.stub';
+
+/** An option that says something else than its form allows. */
+class UsageError extends Error {
+  override readonly name = 'UsageError';
+  readonly hint = 'buildos image publish --help says more';
+}
+
+interface PublishFlags {
+  readonly into: string;
+  readonly image?: string;
+  readonly url?: string;
+  readonly option: readonly string[];
+  readonly arg: readonly string[];
+  readonly host: readonly string[];
+  readonly sign?: string;
+  readonly passwordFile?: string;
+  readonly uki?: true;
+  readonly secureBootKey?: string;
+  readonly secureBootCertificate?: string;
+  readonly work: string;
+  readonly json?: true;
+}
+
+const PUBLISH_HELP = `
+Written for one version, which replaces the one before as a whole; three older ones are kept, and "image rollback" goes
+back to one. With --uki there is a file buildos.efi besides: kernel, initrd and command line in one EFI program, for
+UEFI firmware that boots over PXE or HTTP without a boot loader. Under Secure Boot it is what the firmware checks.
+
+Example:
+  minisign -G -p /root/buildos.pub -s /root/buildos.key          # once
+  openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=buildos/ -keyout db.key -out db.crt     # once
+  buildos image publish --into /srv/buildos --url http://192.0.2.1/buildos --sign /root/buildos.key \\
+      --secure-boot-key db.key --secure-boot-certificate db.crt`;
+
+/** `image publish`. */
+export function publishCommand(): Command {
+  return new Command('publish')
+    .description('write an image and its boot configurations (iPXE, PXELINUX, GRUB, UEFI) into a served folder')
+    .requiredOption('--into <dir>', 'the folder that your HTTP and TFTP servers serve')
+    .option('--image <id>', 'build id or the beginning of it; without it the newest')
+    .option('--url <url>', 'how hosts reach the folder over HTTP; without it they read everything over TFTP', urlOf)
+    .option('--option <name=value>', 'a buildos option, such as toolchain_url=http://…; may be repeated', collect, [])
+    .option('--arg <argument>', 'another kernel argument, such as console=ttyS0; may be repeated', collect, [])
+    .option('--host <mac/name=value>', 'a buildos option for one host, by its MAC; may be repeated', collect, [])
+    .option('--sign <file>', 'minisign secret key; signs SHA256SUMS')
+    .option('--password-file <file>', "the key's password, if it has one")
+    .option('--uki', 'a unified kernel image, too: buildos.efi')
+    .option('--secure-boot-key <file>', 'RSA key (PEM) that signs buildos.efi; implies --uki')
+    .option('--secure-boot-certificate <file>', 'its X.509 certificate (PEM), enrolled in the firmware of the hosts')
+    .addOption(workOption())
+    .addOption(jsonOption())
+    .addHelpText('after', PUBLISH_HELP)
+    .action(async (flags: PublishFlags) => {
+      const uki = await ukiOf(flags);
+      const signWith = await signingKeyOf(flags);
+      const hosts = groupHosts(flags.host);
+      if (uki !== undefined && flags.host.length > 0) {
+        process.stderr.write('note: buildos.efi has one command line for all hosts; --host is for boot loaders only\n');
+      }
+      const published = await publishImage({
+        image: await findImage(flags.work, flags.image),
+        into: flags.into,
+        options: Object.fromEntries(flags.option.map((text) => nameAndValue(text, '--option'))),
+        kernelArgs: flags.arg,
+        hosts,
+        ...(flags.url !== undefined && { url: flags.url }),
+        ...(signWith !== undefined && { signWith }),
+        ...(uki !== undefined && { uki }),
+      });
+      report(published, flags, 'published');
+    });
+}
+
+/** `image rollback`. */
+export function rollbackCommand(): Command {
+  return new Command('rollback')
+    .description('switch hosts back to an older version that is still in the served folder')
+    .argument('[id]', 'its build id or the beginning of it; without it, the one published before the current one')
+    .requiredOption('--into <dir>', 'the folder that was given to "image publish"')
+    .addOption(jsonOption())
+    .action(async (id: string | undefined, flags: { readonly into: string; readonly json?: true }) => {
+      report(await rollBack(flags.into, id), flags, 'switched back to');
+    });
+}
+
+function report(published: Published, flags: { readonly into: string; readonly json?: true }, what: string): void {
+  if (flags.json === true) {
+    process.stdout.write(`${JSON.stringify(published, undefined, 2)}\n`);
+    return;
+  }
+  const lines = published.files.map((file) => `  ${file}`).join('\n');
+  process.stdout.write(`${what} ${published.buildId} in ${flags.into}:\n${lines}\n`);
+}
+
+async function ukiOf(flags: PublishFlags): Promise<UkiSettings | undefined> {
+  const { secureBootKey: key, secureBootCertificate: certificate } = flags;
+  if (flags.uki === undefined && key === undefined && certificate === undefined) return undefined;
+  await needPackages(['uki']);
+  return { stub: STUB, ...(key !== undefined && { key }), ...(certificate !== undefined && { certificate }) };
+}
+
+async function signingKeyOf(flags: PublishFlags): Promise<MinisignSecretKey | undefined> {
+  if (flags.sign === undefined) return undefined;
+  const password = flags.passwordFile === undefined ? undefined : await readFile(flags.passwordFile, 'utf8');
+  return parseSecretKey(await readFile(flags.sign, 'utf8'), password?.replace(/\r?\n$/, ''));
+}
+
+function workOption(): Option {
+  return new Option('--work <dir>', 'folder for caches and images').default('work');
+}
+
+function jsonOption(): Option {
+  return new Option('--json', 'print the result as JSON');
+}
+
+function urlOf(text: string): string {
+  if (!URL.canParse(text) || !/^https?:/.test(text)) throw new InvalidArgumentError('expected an http(s) URL');
+  return text;
+}
+
+function collect(text: string, before: readonly string[]): string[] {
+  return [...before, text];
+}
+
+function nameAndValue(text: string, option: string): [string, string] {
+  const equals = text.indexOf('=');
+  if (equals < 1) throw new UsageError(`${option} "${text}": expected name=value`);
+  return [text.slice(0, equals), text.slice(equals + 1)];
+}
+
+function groupHosts(texts: readonly string[]): Record<string, Record<string, string>> {
+  const hosts: Record<string, Record<string, string>> = {};
+  for (const text of texts) {
+    const slash = text.indexOf('/');
+    if (slash < 1) throw new UsageError(`--host "${text}": expected MAC/name=value`);
+    const [name, value] = nameAndValue(text.slice(slash + 1), '--host');
+    (hosts[text.slice(0, slash)] ??= {})[name] = value;
+  }
+  return hosts;
+}
