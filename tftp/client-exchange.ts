@@ -65,7 +65,7 @@ export function exchange<State extends TransferState>(
       request,
       ...(work.source && { source: work.source }),
       ...(work.sink && { sink: work.sink }),
-      send: (bytes) => socket.send(bytes, tid),
+      wire: { send: (bytes) => socket.send(bytes, tid) },
       onSettled(state, cause) {
         signal?.removeEventListener('abort', onAbort);
         clearTimeout(impatience);

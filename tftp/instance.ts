@@ -12,7 +12,6 @@ import {
   type Access,
   type ServeOptions,
   type TftpServer,
-  type TransferEvent,
   type WritePlace,
   type WriteRequest,
   serve,
@@ -32,7 +31,7 @@ export interface Writable {
 }
 
 /** What a machine's own server shows it and takes from it. */
-export interface MachineOptions {
+export interface MachineOptions extends Omit<ServeOptions, 'addresses' | 'fd' | 'fds'> {
   /** all of it is readable, and nothing else */
   readonly folder: string;
   /** numeric IP address */
@@ -43,11 +42,8 @@ export interface MachineOptions {
   readonly peer: string;
   /** by name below the folder */
   readonly writable: Readonly<Record<string, Writable>>;
-  readonly onTransfer?: ((event: TransferEvent) => void) | undefined;
   /** a file is complete and in place; `bytes` is what this upload brought */
   readonly onWritten?: ((name: string, bytes: number) => void) | undefined;
-  readonly onError?: ((error: Error) => void) | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Uploads of one machine at once, one a name, with some reads beside. */
@@ -63,9 +59,8 @@ export function serveMachine(options: MachineOptions): Promise<TftpServer> {
   const { folder, writable, onWritten } = options;
   for (const name of Object.keys(writable)) checkWritableName(name);
   removeLeftovers(folder);
-  const { address, peer, port = 0, onTransfer, onError, signal } = options;
   return serve(
-    { address, peer, port, onTransfer, onError, signal, transfersMax: MACHINE_TRANSFERS_MAX },
+    { transfersMax: MACHINE_TRANSFERS_MAX, ...options, port: options.port ?? 0 },
     writableAccess(folder, (name) => (Object.hasOwn(writable, name) ? writable[name] : undefined), onWritten),
   );
 }

@@ -1,14 +1,13 @@
 /**
- * A TFTP server: the listening socket, a connected socket per transfer, limits. What may be read or written is an
+ * A TFTP server: listening sockets, a connected socket per transfer, limits. What may be read or written is an
  * `Access`; `serveFolder` is the read-only one. Writable ones are in `instance.ts`.
  *
  * Leaves out: a wildcard socket cannot see to which address a request came, so it answers from the address that the
- * kernel's routes give, and cannot ignore requests to a broadcast address (RFC 1123 §4.2.3.5 asks it): bind to an address
+ * kernel's routes give, and cannot ignore requests to a broadcast address (RFC 1123 §4.2.3.5 asks it): give the addresses
  * where that matters.
  */
-import { type Socket, createSocket } from 'node:dgram';
-import { isIPv6 } from 'node:net';
-
+import type { ConnectTo, Driver, DriverName, ListenAt, ListenSocket, PeerHandler, PeerSocket } from './driver.ts';
+import { findDriver } from './drivers.ts';
 import { ListenError, RefusedError, describeErrorPacket, systemCode } from './error.ts';
 import type { Failure, StepFunction, TransferState } from './exchange.ts';
 import { openToRead, parseName, toRefused } from './folder.ts';
@@ -32,8 +31,6 @@ const TRANSFERS_MAX = 4096;
 const TRANSFERS_PER_PEER_MAX = 1024;
 /** Kept for the last ACK: longer than the usual first repeats of other clients. */
 const SERVER_DALLY_MS = 3000;
-/** Room for requests that wait. */
-const SOCKET_BUFFER_BYTES = 1024 * 1024;
 /** A peer that is gone may have said why. */
 const LAST_WORDS_MS = 10;
 /** The same request from the same port after so much silence is a new one. */
@@ -106,10 +103,16 @@ export interface Access {
 export interface ServeOptions {
   /** numeric IP address; default: all of IPv4 */
   readonly address?: string | undefined;
-  /** default 69; 0: any that is free */
+  /** several of them, IPv4 and IPv6; instead of `address` */
+  readonly addresses?: readonly string[] | undefined;
+  /** default 69; 0: any that is free, the same for all addresses */
   readonly port?: number | undefined;
-  /** a bound UDP socket, from systemd; instead of address and port */
+  /** a bound UDP socket, from systemd; instead of addresses and port */
   readonly fd?: number | undefined;
+  /** several of them; instead of `fd` */
+  readonly fds?: readonly number[] | undefined;
+  /** how datagrams leave and arrive; default `auto`: `gso` where it works, else `dgram` */
+  readonly driver?: DriverName | 'auto' | undefined;
   /** the only client address that is answered; others are ignored */
   readonly peer?: string | undefined;
   /** largest blksize granted, 8 to 65464 */
@@ -130,8 +133,12 @@ export interface ServeOptions {
 
 /** A server that listens. */
 export interface TftpServer extends AsyncDisposable {
+  /** of the first socket */
   readonly address: string;
   readonly port: number;
+  /** of all sockets */
+  readonly sockets: readonly { readonly address: string; readonly port: number }[];
+  readonly driver: DriverName;
   /** transfers that run now, dallying ones among them */
   readonly transfers: number;
   /** Ends all transfers with ERROR 0 and closes the sockets. */
@@ -161,25 +168,66 @@ export async function serve(options: ServeOptions, access: Access): Promise<Tftp
   return server;
 }
 
+/** A peer that asks, and the address that it asked. */
+interface Asker {
+  readonly address: string;
+  readonly port: number;
+  /** `undefined`: not known, for the socket listens to all */
+  readonly local: string | undefined;
+}
+
+/** What the server needs of a transfer, a read or a write. */
+type AnyTransfer = Pick<Transfer<TransferState>, 'receive' | 'stop'>;
+
 /** A transfer with its socket, as the server keeps it. */
-interface Running {
-  /** peer's address and port */
+class Running implements PeerHandler {
+  /** the peer's address and port, and the address asked */
   readonly key: string;
   readonly peer: string;
   /** the datagram that asked; a copy of it is no new request */
   readonly request: Uint8Array;
-  readonly socket: Socket;
-  readonly stop: (code: number, message: string) => void;
   /** when the peer last sent something to the transfer; -Infinity: never, so its address may be forged */
-  heardAtMs: number;
+  heardAtMs = -Infinity;
   /** the outcome is known; a receiver may still dally */
-  isSettled: boolean;
+  isSettled = false;
+  transfer: AnyTransfer | undefined;
+  readonly #unproven: Set<Running>;
+
+  constructor(asker: Asker, request: Uint8Array, unproven: Set<Running>) {
+    this.key = keyOf(asker);
+    this.peer = asker.address;
+    this.request = request;
+    this.#unproven = unproven;
+  }
+
+  onDatagram(bytes: Uint8Array): void {
+    if (this.heardAtMs === -Infinity) this.#unproven.delete(this);
+    this.heardAtMs = performance.now();
+    this.transfer?.receive(bytes);
+  }
+
+  onError(error: Error): void {
+    // What cannot be sent now counts as lost. A closed port has nobody who would listen to more; but the kernel tells of it
+    // before it gives what the peer has said last, and that is worth more.
+    if (systemCode(error) !== 'ECONNREFUSED') return;
+    setTimeout(() => this.stop(ERROR_CODE.notDefined, 'the peer has closed its port'), LAST_WORDS_MS);
+  }
+
+  stop(code: number, message: string): void {
+    this.transfer?.stop(code, message);
+  }
+
+  /** The client asks anew from the same port. An ERROR from here would be taken for the answer to that. */
+  supersede(): void {
+    this.transfer?.receive(encodeError(ERROR_CODE.notDefined, 'it asked anew from the same port'));
+  }
 }
 
 class Server implements TftpServer {
   readonly #options: ServeOptions;
   readonly #access: Access;
-  readonly #socket: Socket;
+  readonly #driver: Driver;
+  readonly #sockets: ListenSocket[] = [];
   readonly #running = new Map<string, Running>();
   readonly #perPeer = new Map<string, number>();
   /** those not yet proven, oldest first */
@@ -188,13 +236,27 @@ class Server implements TftpServer {
   /** requests that are being opened (netascii reads the file first) */
   readonly #opening = new Set<string>();
   #closing: Promise<void> | undefined;
-  address = '';
-  port = 0;
 
   constructor(options: ServeOptions, access: Access) {
     this.#options = options;
     this.#access = access;
-    this.#socket = createSocket(isIPv6(options.address ?? '') ? 'udp6' : 'udp4');
+    this.#driver = findDriver(options.driver ?? 'auto');
+  }
+
+  get driver(): DriverName {
+    return this.#driver.name;
+  }
+
+  get sockets(): readonly { readonly address: string; readonly port: number }[] {
+    return this.#sockets;
+  }
+
+  get address(): string {
+    return this.#sockets[0]?.address ?? '';
+  }
+
+  get port(): number {
+    return this.#sockets[0]?.port ?? 0;
   }
 
   get transfers(): number {
@@ -202,35 +264,34 @@ class Server implements TftpServer {
   }
 
   async listen(): Promise<void> {
-    const { address = '0.0.0.0', port = TFTP_PORT, fd, signal } = this.#options;
+    const { address = '0.0.0.0', addresses = [address], port = TFTP_PORT, fd, signal } = this.#options;
+    const { fds = fd === undefined ? [] : [fd] } = this.#options;
     try {
-      if (fd === undefined) {
-        this.#socket.bindSync({ address, port });
-      } else {
-        await new Promise<void>((resolve, reject) => {
-          this.#socket.once('error', reject);
-          this.#socket.bind({ fd }, () => {
-            this.#socket.off('error', reject);
-            resolve();
-          });
-        });
+      for (const one of fds) await this.#listen({ fd: one }, `descriptor ${one}`);
+      if (fds.length === 0) {
+        const ipv6Only = addresses.includes('0.0.0.0');
+        for (const one of addresses) {
+          const at = { address: one, port: port === 0 ? this.port : port, ipv6Only };
+          await this.#listen(at, `${one} port ${at.port}`);
+        }
       }
     } catch (error) {
-      this.#socket.close();
-      throw toListenError(fd === undefined ? `${address} port ${port}` : `descriptor ${fd}`, error);
+      await Promise.all(this.#sockets.map((socket) => socket.close()));
+      throw error;
     }
-    try {
-      // Many hosts boot at once after a power cut; the kernel gives what its limit allows.
-      this.#socket.setRecvBufferSize(SOCKET_BUFFER_BYTES);
-    } catch {
-      // The default will do: clients ask again.
-    }
-    const bound = this.#socket.address();
-    this.address = bound.address;
-    this.port = bound.port;
-    this.#socket.on('error', (error) => this.#options.onError?.(error));
-    this.#socket.on('message', (bytes, from) => this.#onRequest(bytes, from.address, from.port));
     signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  async #listen(at: ListenAt, where: string): Promise<void> {
+    try {
+      const socket: ListenSocket = await this.#driver.listen(at, {
+        onDatagram: (bytes, address, port) => this.#onDatagram(bytes, address, port, socket.address),
+        onError: (error) => this.#options.onError?.(error),
+      });
+      this.#sockets.push(socket);
+    } catch (error) {
+      throw toListenError(where, error);
+    }
   }
 
   close(): Promise<void> {
@@ -244,42 +305,43 @@ class Server implements TftpServer {
 
   async #close(): Promise<void> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
-    const closed = new Promise<void>((resolve) => this.#socket.close(() => resolve()));
+    const closed = Promise.all(this.#sockets.map((socket) => socket.close()));
     for (const running of this.#running.values()) running.stop(ERROR_CODE.notDefined, 'the server stops');
     await closed;
   }
 
   /** A datagram at the listening port. What is no request is ignored: an answer might be a reflection. */
-  #onRequest(bytes: Uint8Array, from: string, port: number): void {
-    const address = from.startsWith('::ffff:') ? from.slice('::ffff:'.length) : from;
+  #onDatagram(bytes: Uint8Array, from: string, port: number, asked: string): void {
+    const address = withoutMapping(from);
     if (port === 0 || this.#closing !== undefined) return;
     if (this.#options.peer !== undefined && address !== this.#options.peer) return;
+    const asker: Asker = { address, port, local: asked === '0.0.0.0' || asked === '::' ? undefined : asked };
     const packet = decodePacket(bytes);
     const opcode = bytes[0] === 0 ? bytes[1] : undefined;
     if (packet.kind !== 'request') {
       if (packet.kind === 'malformed' && (opcode === 1 || opcode === 2)) {
         const refused = new RefusedError(ERROR_CODE.illegalOperation, `the request has ${packet.reason}`);
-        this.#answerError(address, port, refused.code, refused.message);
+        this.#answerError(asker, refused.code, refused.message);
         const direction = opcode === 1 ? 'read' : 'write';
-        this.#report({ kind: 'request', direction, name: '', mode: undefined, options: [] }, address, port, refused);
+        this.#report({ kind: 'request', direction, name: '', mode: undefined, options: [] }, asker, refused);
       }
       return;
     }
-    const key = `${address} ${port}`;
+    const key = keyOf(asker);
     const old = this.#running.get(key);
     if (this.#opening.has(key) || (old !== undefined && isCopy(old, bytes))) return;
-    old?.stop(ERROR_CODE.notDefined, 'a new request came from the same port');
+    old?.supersede();
     if (!this.#makeRoom(address)) {
       const busy = new RefusedError(ERROR_CODE.notDefined, 'too many transfers at once; the request was ignored');
-      this.#report(packet, address, port, busy);
+      this.#report(packet, asker, busy);
       return;
     }
     this.#opening.add(key);
-    this.#open(packet, Uint8Array.from(bytes), address, port)
+    this.#open(packet, bytes, asker)
       .catch((error: unknown) => {
         const refused = toRefused(error);
-        this.#answerError(address, port, refused.code, refused.message);
-        this.#report(packet, address, port, refused);
+        this.#answerError(asker, refused.code, refused.message);
+        this.#report(packet, asker, refused);
         if (!(error instanceof RefusedError) && error instanceof Error) this.#options.onError?.(error);
       })
       .finally(() => this.#opening.delete(key));
@@ -295,14 +357,14 @@ class Server implements TftpServer {
     return oldest !== undefined;
   }
 
-  async #open(packet: RequestPacket, request: Uint8Array, address: string, port: number): Promise<void> {
+  async #open(packet: RequestPacket, request: Uint8Array, asker: Asker): Promise<void> {
     if (packet.mode === undefined) throw new RefusedError(ERROR_CODE.illegalOperation, 'the mode is unknown');
     if (packet.mode === 'mail') throw new RefusedError(ERROR_CODE.illegalOperation, 'mail is not served');
-    if (packet.direction === 'write') this.#openWrite(packet, request, address, port);
-    else await this.#openRead(packet, request, address, port);
+    if (packet.direction === 'write') this.#openWrite(packet, request, asker);
+    else await this.#openRead(packet, request, asker);
   }
 
-  async #openRead(packet: RequestPacket, request: Uint8Array, address: string, port: number): Promise<void> {
+  async #openRead(packet: RequestPacket, request: Uint8Array, asker: Asker): Promise<void> {
     const fd = this.#access.openRead(packet.name);
     const source: Source = packet.mode === 'netascii' ? await NetasciiSource.open(fd) : new FileSource(fd);
     try {
@@ -311,14 +373,14 @@ class Server implements TftpServer {
       const tsize = source.size === 0 ? undefined : source.size;
       const { granted, oack } = grantOptions(packet.options, { ...this.#limits(), tsize, offset: false });
       const state = createSender({ opening: toOpening(oack), granted, size: source.size });
-      this.#run({ packet, request, address, port, state, step: stepSender, source });
+      this.#run({ packet, request, asker, state, step: stepSender, source });
     } catch (error) {
       source[Symbol.dispose]();
       throw error;
     }
   }
 
-  #openWrite(packet: RequestPacket, request: Uint8Array, address: string, port: number): void {
+  #openWrite(packet: RequestPacket, request: Uint8Array, asker: Asker): void {
     const { tsize, offset } = parseOptions(packet.options);
     if (this.#access.openWrite === undefined) {
       throw new RefusedError(ERROR_CODE.accessViolation, 'nothing can be written here');
@@ -342,7 +404,8 @@ class Server implements TftpServer {
         dallyMs: SERVER_DALLY_MS,
       });
       const { onWritten } = place;
-      this.#run({ packet, request, address, port, state, step: stepReceiver, sink, onWritten });
+      const burst = { packets: state.windowsize, packetBytes: state.blksize + 4 };
+      this.#run({ packet, request, asker, state, step: stepReceiver, sink, onWritten, burst });
     } catch (error) {
       sink[Symbol.dispose]();
       throw error;
@@ -357,86 +420,53 @@ class Server implements TftpServer {
   #run<State extends TransferState>(work: {
     readonly packet: RequestPacket;
     readonly request: Uint8Array;
-    readonly address: string;
-    readonly port: number;
+    readonly asker: Asker;
     readonly state: State;
     readonly step: StepFunction<State>;
     readonly source?: Source;
     readonly sink?: Sink;
     readonly onWritten?: ((bytes: number) => void) | undefined;
+    readonly burst?: ConnectTo['burst'];
   }): void {
-    const { packet, address, port, step, onWritten } = work;
+    const { packet, asker, step, onWritten, burst } = work;
     const startedMs = performance.now();
-    const socket = this.#connect(address, port);
+    const running = new Running(asker, work.request, this.#unproven);
+    const socket = this.#driver.connect({ ...asker, burst }, running);
     const transfer = new Transfer({
       ...work,
       step,
-      send: (bytes) => socket.send(bytes),
+      wire: socket,
       onSettled: (state, cause) => {
         running.isSettled = true;
         work.source?.[Symbol.dispose]();
         work.sink?.[Symbol.dispose]();
         if (state.phase !== 'failed') onWritten?.(state.bytes);
-        this.#report(packet, address, port, cause, { state, durationMs: performance.now() - startedMs });
+        this.#report(packet, asker, cause, { state, durationMs: performance.now() - startedMs });
       },
-      onClosed: () => this.#remove(running),
+      onClosed: () => this.#remove(running, socket),
     });
-    const running: Running = {
-      key: `${address} ${port}`,
-      peer: address,
-      request: work.request,
-      socket,
-      stop: (code, message) => transfer.stop(code, message),
-      heardAtMs: -Infinity,
-      isSettled: false,
-    };
-    socket.on('message', (bytes) => {
-      if (running.heardAtMs === -Infinity) this.#unproven.delete(running);
-      running.heardAtMs = performance.now();
-      transfer.receive(bytes);
-    });
-    socket.on('error', (error) => {
-      // What cannot be sent now counts as lost. A closed port has nobody who would listen to more; but the kernel tells of it
-      // before it gives what the peer has said last, and that is worth more.
-      if (systemCode(error) !== 'ECONNREFUSED') return;
-      setTimeout(() => transfer.stop(ERROR_CODE.notDefined, 'the peer has closed its port'), LAST_WORDS_MS);
-    });
+    running.transfer = transfer;
     this.#running.set(running.key, running);
     this.#unproven.add(running);
-    this.#perPeer.set(address, (this.#perPeer.get(address) ?? 0) + 1);
+    this.#perPeer.set(asker.address, (this.#perPeer.get(asker.address) ?? 0) + 1);
     this.#options.onBegin?.();
     transfer.start();
   }
 
-  #remove(running: Running): void {
+  #remove(running: Running, socket: PeerSocket): void {
     if (this.#running.get(running.key) === running) this.#running.delete(running.key);
     this.#unproven.delete(running);
     const left = (this.#perPeer.get(running.peer) ?? 1) - 1;
     if (left === 0) this.#perPeer.delete(running.peer);
     else this.#perPeer.set(running.peer, left);
-    closeWhenSent(running.socket);
+    socket.close();
   }
 
-  /** A fresh socket, so a fresh random TID (RFC 1350 §4), that hears only this peer. */
-  #connect(address: string, port: number): Socket {
-    const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
+  #answerError(asker: Asker, code: number, message: string): void {
     try {
-      const isWildcard = this.address === '0.0.0.0' || this.address === '::';
-      socket.bindSync(isWildcard ? {} : { address: this.address });
-      socket.connectSync(port, address);
-      return socket;
-    } catch (error) {
-      socket.close();
-      throw error;
-    }
-  }
-
-  #answerError(address: string, port: number, code: number, message: string): void {
-    try {
-      const socket = this.#connect(address, port);
-      socket.on('error', () => {});
+      const socket = this.#driver.connect(asker, NO_HANDLER);
       socket.send(encodeError(code, message));
-      closeWhenSent(socket);
+      socket.close();
     } catch (error) {
       // No route, no descriptor left: the client asks again or gives up.
       if (error instanceof Error) this.#options.onError?.(error);
@@ -445,8 +475,7 @@ class Server implements TftpServer {
 
   #report(
     packet: RequestPacket,
-    peer: string,
-    port: number,
+    asker: Asker,
     cause: Error | undefined,
     run?: { readonly state: TransferState; readonly durationMs: number },
   ): void {
@@ -455,8 +484,8 @@ class Server implements TftpServer {
     const errorCode = failure?.code ?? (cause instanceof RefusedError ? cause.code : undefined);
     const rttMs = run?.state.timing.srttMs;
     const event: TransferEvent = {
-      peer,
-      port,
+      peer: asker.address,
+      port: asker.port,
       direction: packet.direction,
       name: packet.name,
       mode: packet.mode ?? 'unknown',
@@ -489,10 +518,16 @@ function describeFailure(failure: Failure, cause: Error | undefined): string {
   return `${failure.message}${inner}`;
 }
 
-/** Datagrams that wait in the queue of a closed socket would be dropped; they leave within one turn of the loop. */
-function closeWhenSent(socket: Socket): void {
-  if (socket.getSendQueueCount() === 0) socket.close();
-  else setImmediate(() => socket.close());
+/** Of a socket that only sends. */
+const NO_HANDLER: PeerHandler = { onDatagram: () => {}, onError: () => {} };
+
+function keyOf(asker: Asker): string {
+  return `${asker.address} ${asker.port} ${asker.local ?? ''}`;
+}
+
+/** A socket for both families names IPv4 clients ::ffff:192.0.2.1. */
+function withoutMapping(address: string): string {
+  return address.startsWith('::ffff:') ? address.slice('::ffff:'.length) : address;
 }
 
 /**

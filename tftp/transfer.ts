@@ -1,20 +1,25 @@
 /**
- * Drives a sender or receiver: packets in, effects carried out, one timer. Knows no socket; it is given a way to send.
+ * Drives a sender or receiver: packets in, effects carried out, one deadline. Knows no socket; it is given a way to send.
  */
+import type { Wire } from './driver.ts';
 import type { Effect, StepFunction, TransferInput, TransferState } from './exchange.ts';
 import { toRefused } from './folder.ts';
 import { decodePacket, encodeAck, encodeError, encodeOack, writeDataHeader } from './packet.ts';
 import type { Sink } from './sink.ts';
 import type { Source } from './source.ts';
+import { type Waiting, TimerWheel } from './timer-wheel.ts';
 
 const DATA_HEADER_BYTES = 4;
+
+/** All transfers of the process. */
+const wheel = new TimerWheel();
 
 /** What a transfer works with. */
 export interface TransferParts<State extends TransferState> {
   readonly state: State;
   readonly step: StepFunction<State>;
-  /** sends a datagram to the peer; it may get lost, as they do */
-  readonly send: (bytes: Uint8Array) => void;
+  /** the way to the peer; one without `sendData` sends windows packet by packet */
+  readonly wire: Pick<Wire, 'send'> & Partial<Wire>;
   /** the RRQ or WRQ of a client */
   readonly request?: Uint8Array;
   /** what a sender sends; the owner closes it once the outcome is known */
@@ -30,11 +35,9 @@ export interface TransferParts<State extends TransferState> {
 }
 
 /** A running transfer. */
-export class Transfer<State extends TransferState> {
+export class Transfer<State extends TransferState> implements Waiting {
   readonly #parts: TransferParts<State>;
   #state: State;
-  #timer: NodeJS.Timeout | undefined;
-  #timerAtMs = Infinity;
   #settled = false;
   #closed = false;
   #cause: Error | undefined;
@@ -46,6 +49,15 @@ export class Transfer<State extends TransferState> {
 
   get state(): State {
     return this.#state;
+  }
+
+  /** when `onDeadline` is due */
+  get deadlineMs(): number {
+    return this.#state.deadlineMs;
+  }
+
+  onDeadline(): void {
+    this.#feed({ kind: 'tick', nowMs: performance.now() });
   }
 
   start(): void {
@@ -90,42 +102,27 @@ export class Transfer<State extends TransferState> {
     }
     if (isOver) {
       this.#closed = true;
-      clearTimeout(this.#timer);
+      wheel.delete(this);
       this.#parts.onClosed();
-    } else if (state.deadlineMs < this.#timerAtMs) {
-      this.#arm(state.deadlineMs);
+    } else {
+      wheel.set(this);
     }
   }
 
-  /** One timer: it is set when the deadline comes nearer, and looks again when it fires too early. */
-  #arm(deadlineMs: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#timerAtMs = deadlineMs;
-    if (deadlineMs === Infinity) return;
-    this.#timer = setTimeout(
-      () => {
-        this.#timerAtMs = Infinity;
-        this.#feed({ kind: 'tick', nowMs: performance.now() });
-      },
-      Math.max(1, Math.ceil(deadlineMs - performance.now())),
-    );
-  }
-
   #perform(effect: Effect): void {
-    const { send, request, sink } = this.#parts;
+    const { wire, request, sink } = this.#parts;
     switch (effect.kind) {
       case 'send-request':
-        if (request !== undefined) send(request);
+        if (request !== undefined) wire.send(request);
         break;
       case 'send-oack':
-        send(encodeOack(effect.options));
+        wire.send(encodeOack(effect.options));
         break;
       case 'send-ack':
-        send(encodeAck(effect.block));
+        wire.send(encodeAck(effect.block));
         break;
       case 'send-error':
-        send(encodeError(effect.code, effect.message));
+        wire.send(encodeError(effect.code, effect.message));
         break;
       case 'send-data':
         this.#sendData(effect.first, effect.count, effect.blksize);
@@ -142,8 +139,12 @@ export class Transfer<State extends TransferState> {
 
   /** Reads the blocks behind their headers in one call, and sends them. */
   #sendData(first: number, count: number, blksize: number): void {
-    const { source, send } = this.#parts;
+    const { source, wire } = this.#parts;
     if (source === undefined) return;
+    if (wire.sendData !== undefined) {
+      wire.sendData(source, first, count, blksize);
+      return;
+    }
     const offset = (first - 1) * blksize;
     const packets: Uint8Array[] = [];
     for (let index = 0; index < count; index += 1) {
@@ -156,6 +157,6 @@ export class Transfer<State extends TransferState> {
       offset,
       packets.map((packet) => packet.subarray(DATA_HEADER_BYTES)),
     );
-    for (const packet of packets) send(packet);
+    for (const packet of packets) wire.send(packet);
   }
 }
