@@ -30,6 +30,16 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./image.ts')).imageCommand(),
   },
   {
+    name: 'host',
+    summary: 'show a host definition, plan and deploy it',
+    load: async () => (await import('./host.ts')).hostCommand(),
+  },
+  {
+    name: 'prop',
+    summary: 'list and explain properties; check, apply or unapply one',
+    load: async () => (await import('./prop.ts')).propCommand(),
+  },
+  {
     name: 'machine',
     summary: 'create and list build machines',
     load: async () => (await import('./machine.ts')).machineCommand(),

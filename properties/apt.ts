@@ -10,6 +10,7 @@ import {
   defineProperty,
 } from './property.ts';
 import { CommandError } from '../connections/connection.ts';
+import { definePropertyList } from './combinators.ts';
 import { describeTextChange, hasContent } from './file.ts';
 
 /** apt's own words: no questions, keep changed configuration files, wait for another apt, try again on a bad line. */
@@ -90,11 +91,7 @@ export const removed: (names: readonly string[]) => PropertyApplication = define
 });
 
 /** /etc/apt/sources.list has exactly these lines. The package lists are fetched when packages are installed. */
-export function sources(lines: readonly string[]): PropertyApplication {
-  return sourcesList(lines);
-}
-
-const sourcesList = defineProperty<[lines: readonly string[]]>({
+export const sources: (lines: readonly string[]) => PropertyApplication = defineProperty<[lines: readonly string[]]>({
   id: 'apt.sources',
   kind: 'posix',
   describe: (lines) => `apt sources: ${lines.length} lines`,
@@ -126,9 +123,18 @@ const sourcesList = defineProperty<[lines: readonly string[]]>({
 });
 
 /** A setting of apt in a file of its own below /etc/apt/apt.conf.d. */
-export function configured(name: string, text: string): PropertyApplication {
-  return hasContent(`/etc/apt/apt.conf.d/${name}`, text);
-}
+export const configured: (name: string, text: string) => PropertyApplication = definePropertyList<
+  [name: string, text: string]
+>({
+  id: 'apt.configured',
+  about: 'A setting of apt in a file of its own below /etc/apt/apt.conf.d.',
+  args: [
+    arg('name', z.string().regex(/^[A-Za-z0-9_-]+(\.conf)?$/, 'apt would not read a file of that name'), 'of the file'),
+    arg('text', z.string(), 'apt.conf(5)'),
+  ],
+  describe: (name) => `apt setting ${name}`,
+  properties: (name, text) => [hasContent(`/etc/apt/apt.conf.d/${name}`, text)],
+});
 
 /** No downloaded packages and no package lists are kept: what an image needs not carry. */
 export const cleaned: () => PropertyApplication = defineProperty<[]>({

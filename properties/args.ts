@@ -2,6 +2,7 @@
  * Arguments of properties: each has a name, a schema and a line about it. From these come the check when a host is
  * defined, the message that says which property, argument and place is wrong, and what `buildos prop show` prints.
  */
+import { dirname } from 'node:path';
 import { z } from 'zod';
 
 /** One argument of a property. */
@@ -171,6 +172,9 @@ export function describeValue(value: unknown): string {
   return `a ${typeof value}`;
 }
 
+/** Files that hand arguments on, rather than choose them. */
+const OWN_FOLDERS = [`${import.meta.dirname}/`, `${dirname(import.meta.dirname)}/cli/`];
+
 /** Where the host was defined: the innermost frame that is not a file of properties. */
 function callerPlace(): string | undefined {
   const frames = (new Error().stack ?? '').split('\n').slice(1);
@@ -178,7 +182,7 @@ function callerPlace(): string | undefined {
     const match = /\(?((?:file:\/\/|\/)[^()\s]+):(\d+):\d+\)?$/.exec(frame);
     if (match === null) continue;
     const path = (match[1] ?? '').replace(/^file:\/\//, '');
-    const own = path.startsWith(`${import.meta.dirname}/`) && !path.endsWith('.test.ts');
+    const own = OWN_FOLDERS.some((folder) => path.startsWith(folder)) && !path.endsWith('.test.ts');
     if (!own && !path.includes('/node_modules/')) return `${path}:${match[2]}`;
   }
   return undefined;

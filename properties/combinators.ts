@@ -1,6 +1,6 @@
 /** Properties made of properties: sequences, the opposite, requirements, what follows a change. */
 import { z } from 'zod';
-import { arg, restArg } from './args.ts';
+import { type ArgsOf, arg, restArg } from './args.ts';
 import {
   APPLICATION,
   AbortedChangeError,
@@ -46,6 +46,33 @@ export const eseq: (...children: PropertyApplication[]) => PropertyApplication =
   apply: (walk, ...children) => untilFailure(walk, children, (child) => walk.apply(child)),
   unapply: (walk, ...children) => untilFailure(walk, children.toReversed(), (child) => walk.unapply(child)),
 });
+
+/** A list of properties under a name of its own. */
+export interface PropertyList<A extends readonly unknown[]> {
+  readonly id: string;
+  readonly about?: string;
+  readonly args?: ArgsOf<A>;
+  refuse?(...args: A): void;
+  /** One line for logs and plans; default what the properties say. */
+  describe?(...args: A): string;
+  /** What has to hold, in order. Pure. */
+  properties(...args: A): readonly PropertyApplication[];
+}
+
+/** Defines a property that is a list of others: applied in order up to the first failure, unapplied in reverse. */
+export function definePropertyList<A extends readonly unknown[] | []>(
+  list: PropertyList<A>,
+): (...args: A) => PropertyApplication {
+  return defineCombinator<A>({
+    ...list,
+    transparent: true,
+    describe: (...args) => list.describe?.(...args) ?? listOf(list.properties(...args)),
+    children: (...args) => list.properties(...args),
+    apply: (walk, ...args) => untilFailure(walk, list.properties(...args), (child) => walk.apply(child)),
+    unapply: (walk, ...args) =>
+      untilFailure(walk, list.properties(...args).toReversed(), (child) => walk.unapply(child)),
+  });
+}
 
 /** What {@link eseqUntil} takes for an end and not for a failure. */
 export type Until = 'aborted' | 'failed';

@@ -1,23 +1,36 @@
 /** Settings of the running kernel, applied at boot by systemd-sysctl. */
-import { arg } from './args.ts';
+import { z } from 'zod';
+import { arg, textThat } from './args.ts';
 import { PATH, hasContent } from './file.ts';
 import { type HostWriter, type PropertyApplication, defineProperty } from './property.ts';
-import { onChange } from './combinators.ts';
+import { definePropertyList, onChange } from './combinators.ts';
+
+const LIST = textThat((list) => /^[a-z0-9][a-z0-9-]*$/.test(list), 'lower case letters, digits and "-"');
+
+/** Kernel settings by name. */
+export type Settings = Readonly<Record<string, string | number>>;
+
+const SETTINGS: z.ZodType<Settings> = z.record(
+  z.string().regex(/^[a-z0-9_]+([./][A-Za-z0-9_*-]+)+$/, 'it is not the name of a kernel setting'),
+  z.union([z.number(), z.string().regex(/^[^\n]*$/, 'it has a newline in it')]),
+);
 
 /** The settings in `/etc/sysctl.d/LIST.conf`; on a live host they hold at once. */
-export function is(list: string, settings: Readonly<Record<string, string | number>>): PropertyApplication {
-  if (!/^[a-z0-9][a-z0-9-]*$/.test(list)) throw new TypeError(`"${list}" cannot be the name of a list of settings`);
-  for (const [key, value] of Object.entries(settings)) {
-    if (!/^[a-z0-9_]+([./][A-Za-z0-9_*-]+)+$/.test(key) || /\n/.test(String(value))) {
-      throw new TypeError(`"${key} = ${value}" is not a kernel setting`);
-    }
-  }
-  const path = `/etc/sysctl.d/${list}.conf`;
-  const text = Object.entries(settings)
-    .map(([key, value]) => `${key} = ${value}\n`)
-    .join('');
-  return onChange(hasContent(path, text), loaded(path));
-}
+export const is: (list: string, settings: Settings) => PropertyApplication = definePropertyList<
+  [list: string, settings: Settings]
+>({
+  id: 'sysctl.is',
+  about: 'The settings in /etc/sysctl.d/LIST.conf; on a live host they hold at once.',
+  args: [arg('list', LIST, 'name of the file'), arg('settings', SETTINGS, 'such as { "net.ipv4.ip_forward": 1 }')],
+  describe: (list) => `kernel settings ${list}`,
+  properties: (list, settings) => {
+    const path = `/etc/sysctl.d/${list}.conf`;
+    const text = Object.entries(settings)
+      .map(([key, value]) => `${key} = ${value}\n`)
+      .join('');
+    return [onChange(hasContent(path, text), loaded(path))];
+  },
+});
 
 const loaded = defineProperty<[path: string]>({
   id: 'sysctl.loaded',

@@ -1,0 +1,82 @@
+/** Reads a host definition from a module of the user: `./my-host.ts`. */
+import { access } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { type HostDefinition, HostDefinitionError, checkHostDefinition } from './host-definition.ts';
+
+/** A module that defines a host. */
+export interface LoadedHost {
+  /** Absolute path of the module. */
+  readonly path: string;
+  /** Name of the export that is the definition. */
+  readonly exportName: string;
+  /** Whether `define` hands its argument on. */
+  readonly wantsInputs: boolean;
+  /**
+   * The definition.
+   *
+   * @param inputs - for a module that exports a function: what it gets. `image build` gives our programs, so does `host`
+   * @throws {HostDefinitionError} when what the function returns is none
+   */
+  define(inputs: unknown): HostDefinition;
+}
+
+const HINT =
+  'Export it by the name "host": export const host: HostDefinition = { name, summary, base: { distribution: "debian", ' +
+  'suite: "trixie" }, properties: […] }; or a function that returns one.';
+
+/**
+ * Loads a module that exports a host definition, or a function that returns one. It is the export named `host`, or
+ * `default`, or the only one that can be.
+ *
+ * @param path - of a .ts, .mts, .js or .mjs file; relative to the working directory
+ * @throws {HostDefinitionError} when there is no such file, it cannot be loaded, or it exports no definition
+ */
+export async function loadHostDefinition(path: string): Promise<LoadedHost> {
+  const full = resolve(path);
+  try {
+    await access(full);
+  } catch (cause) {
+    throw new HostDefinitionError(`Cannot read the host definition "${path}": there is no such file`, { cause });
+  }
+  let module: unknown;
+  try {
+    module = await import(pathToFileURL(full).href);
+  } catch (cause) {
+    // A wrong argument of a property tells its place and its usage itself.
+    const hint =
+      cause instanceof Error && 'hint' in cause && typeof cause.hint === 'string'
+        ? cause.hint
+        : 'Run it by hand: node FILE';
+    throw new HostDefinitionError(`Cannot load the host definition "${path}"`, { cause, hint });
+  }
+  const exports = typeof module === 'object' && module !== null ? Object.entries(module) : [];
+  const [exportName, value] = chooseExport(path, exports);
+  const from = `"${exportName}" of ${path}`;
+  if (typeof value !== 'function') {
+    const definition = checkHostDefinition(value, from);
+    return { path: full, exportName, wantsInputs: false, define: () => definition };
+  }
+  const define = (inputs: unknown): HostDefinition => {
+    const made: unknown = Reflect.apply(value, undefined, [inputs]);
+    return checkHostDefinition(made, `what ${from} returns`);
+  };
+  return { path: full, exportName, wantsInputs: value.length > 0, define };
+}
+
+function chooseExport(path: string, exports: readonly (readonly [string, unknown])[]): readonly [string, unknown] {
+  const named = exports.find(([name]) => name === 'host') ?? exports.find(([name]) => name === 'default');
+  if (named !== undefined) return named;
+  const fits = exports.filter(
+    ([, value]) =>
+      typeof value === 'function' || (typeof value === 'object' && value !== null && 'properties' in value),
+  );
+  const [only] = fits;
+  if (only !== undefined && fits.length === 1) return only;
+  const names = exports.map(([name]) => name).join(', ');
+  throw new HostDefinitionError(
+    `Cannot find a host definition in "${path}": it exports ${names === '' ? 'nothing' : names}` +
+      (fits.length > 1 ? ', and more than one could be it' : ''),
+    { hint: HINT },
+  );
+}
