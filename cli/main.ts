@@ -45,6 +45,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./machine.ts')).machineCommand(),
   },
   {
+    name: 'chain',
+    summary: 'read a chain of hops, say what it does, try it',
+    load: async () => (await import('./chain.ts')).chainCommand(),
+  },
+  {
     name: 'toolchain',
     summary: 'publish a toolchain with the agent in it',
     load: async () => (await import('./toolchain.ts')).toolchainCommand(),

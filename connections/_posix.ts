@@ -2,6 +2,8 @@
  * What every posix hop does the same way: how words get a working directory and variables without a shell looking at
  * them, files by way of `run`, and errors that speak of the caller's command rather than the hop's.
  */
+import { prepend } from './_input.ts';
+import { passOn, shareAttributes } from './attributes.ts';
 import {
   type Chain,
   type Connection,
@@ -20,13 +22,18 @@ export interface PosixHop {
   readonly hop: Hop;
   /** The connection it stands on. */
   readonly base: Connection;
-  /** The words that run `argv` at the far end, through `base`. They must carry every word unchanged. */
+  /**
+   * The words that run `argv` at the far end, through `base`. They must carry every word unchanged. A hop may also say
+   * bytes that go ahead of the program's stdin, for what it puts between to read.
+   */
   wrap(
     argv: readonly string[],
     options: Pick<RunOptions, 'ownFiles'> & { readonly env: RunOptions['env']; readonly cwd: RunOptions['cwd'] },
-  ): readonly string[];
+  ): readonly string[] | { readonly words: readonly string[]; readonly first: Uint8Array };
   /** Looks at every status but 0 before it is reported: an error of the hop itself is thrown from here. */
-  examine?(result: Pick<RunResult, 'status' | 'stderr'>): void;
+  examine?(result: Pick<RunResult, 'status' | 'stderr'>): void | Promise<void>;
+  /** Told that a run was ended early (time limit, abort), where ending our side does not end the other. */
+  cut?(words: readonly string[]): Promise<void>;
   /** Whether a written file goes to the disk before it takes its name; default true. */
   readonly durable?: boolean;
   /** Files are those of `base`: no need to go through programs. */
@@ -43,16 +50,20 @@ export function posixConnection(way: PosixHop): Connection {
     checkArgv(argv);
     const { env, cwd, ...rest } = options;
     if (cwd !== undefined) checkPath(cwd);
+    const wrapped = way.wrap(argv, { env, cwd, ...(rest.ownFiles === true ? { ownFiles: true } : {}) });
+    const plain = isWords(wrapped);
+    const words = plain ? wrapped : wrapped.words;
     try {
-      const result = await base.run(
-        way.wrap(argv, { env, cwd, ...(rest.ownFiles === true ? { ownFiles: true } : {}) }),
-        rest,
-      );
-      if (result.status !== 0) way.examine?.(result);
+      const result = await base.run(words, plain ? rest : { ...rest, input: prepend(wrapped.first, rest.input) });
+      if (result.status !== 0) await way.examine?.(result);
       return result;
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
-      way.examine?.(error);
+      if (error.failure === 'timeout' || error.failure === 'aborted' || error.failure === 'output') {
+        await way.cut?.(words);
+      } else {
+        await way.examine?.(error);
+      }
       throw errorOf(error, argv, chain);
     }
   };
@@ -81,16 +92,28 @@ export function posixConnection(way: PosixHop): Connection {
     if (result.status !== 0) throw posixFileError('write', path, result, chain);
   };
 
-  return {
+  const connection: Connection = {
     chain,
     kind: 'posix',
     run,
     readFile: way.sameFiles === true ? (path) => base.readFile(path) : readFile,
     writeFile: way.sameFiles === true ? (path, content, options) => base.writeFile(path, content, options) : writeFile,
+    ...(base.data === undefined ? {} : { data: base.data }),
     async [Symbol.asyncDispose]() {
       await way.close?.();
     },
   };
+  passOn(base, connection);
+  return connection;
+}
+
+const isWords = (wrapped: ReturnType<PosixHop['wrap']>): wrapped is readonly string[] => Array.isArray(wrapped);
+
+/** The same place by another name: a hop that has nothing to do. */
+export function sameConnection(base: Connection, hop: Hop): Connection {
+  const connection: Connection = { ...base, chain: [...base.chain, hop], async [Symbol.asyncDispose]() {} };
+  shareAttributes(base, connection);
+  return connection;
 }
 
 /**

@@ -2,11 +2,30 @@
  * What a connection is: the only door to the programs and files of a host.
  *
  * A chain of hops is read left to right, each hop reached through the one before. Whatever is at the far end, there are
- * three operations and no others: run a program, read a file, write a file. That is what lets hops nest.
+ * four operations and no others: run a program, read a file, write a file, ask for prerequisite data. That is what lets
+ * hops nest. A native connection has a fifth: call a function of ours that is defined there (native.ts).
  *
- * Left out: long-running children (process.ts), prerequisite data (properties/data.ts).
+ * Left out: long-running children (process.ts), where prerequisite data comes from (properties/).
  */
 import { formatChainText } from './chain.ts';
+
+/** Plain data, as JSON holds it. */
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/** Names a piece of prerequisite data: `{ context: "b1", name: "joe.password" }`. */
+export interface DataRef {
+  /** What it belongs to, such as a host. */
+  readonly context: string;
+  /** What it is. */
+  readonly name: string;
+}
+
+/**
+ * Where prerequisite data comes from.
+ *
+ * @returns undefined when there is none of that name
+ */
+export type DataSource = (ref: DataRef) => Promise<Uint8Array | undefined>;
 
 /** One hop of a chain: its name in the table of hops, and its arguments. */
 export type Hop = readonly [name: string, args?: Readonly<Record<string, string | number | boolean>>];
@@ -16,8 +35,8 @@ export type Chain = readonly Hop[];
 
 /** How a program is run. */
 export interface RunOptions {
-  /** Bytes for the program's stdin; without it stdin is empty. */
-  readonly input?: string | Uint8Array;
+  /** Bytes for the program's stdin, all at once or as they come; without it stdin is empty. */
+  readonly input?: string | Uint8Array | AsyncIterable<Uint8Array>;
   /** Variables to add to the far end's environment. */
   readonly env?: Readonly<Record<string, string>>;
   /** Absolute working directory at the far end. */
@@ -35,8 +54,10 @@ export interface RunOptions {
    * otherwise that of its outside. For commands that look at such files or change them.
    */
   readonly ownFiles?: true;
-  /** Gets each chunk as it comes, besides what the result collects. */
-  readonly onOutput?: (chunk: Uint8Array, stream: 'stdout' | 'stderr') => void;
+  /** Gets each chunk as it comes, besides what the result collects. A promise holds the program back until it settles. */
+  readonly onOutput?: (chunk: Uint8Array, stream: 'stdout' | 'stderr') => unknown;
+  /** `no`: stdout goes to onOutput only, without a limit, and the result has none of it. Default `yes`. */
+  readonly keepStdout?: 'yes' | 'no';
 }
 
 /** What a program did. */
@@ -55,6 +76,8 @@ export interface Connection extends AsyncDisposable {
   readonly kind: 'posix' | 'native';
   /**
    * Runs a program; no shell looks at the words.
+   *
+   * Behind a shell, a program that a signal killed looks like one that ended with status 128 + n.
    *
    * @param argv - the program (looked up in the far end's PATH) and its arguments; no NUL bytes
    * @throws {CommandError} when the status is not in okStatus, on a timeout, an abort, a signal, or a failed start
@@ -75,7 +98,38 @@ export interface Connection extends AsyncDisposable {
    * @throws {FileError}
    */
   writeFile(path: string, content: string | Uint8Array, options: { readonly mode: number }): Promise<void>;
+  /** Asks for prerequisite data of the side where the chain begins; without it there is none. */
+  readonly data?: DataSource;
+  /** There exactly where `kind` is `native`. */
+  readonly native?: NativeSide;
 }
+
+/** What only our JavaScript at the far end can do. Properties use callNative() of native.ts, which has types. */
+export interface NativeSide {
+  /**
+   * Runs a function defined there.
+   *
+   * @throws {NativeCallError} with what it threw
+   */
+  call(name: string, args: readonly Json[]): Promise<Json>;
+  /** The Node that runs there, for hops that start another. */
+  runtime(): Promise<NodeRuntime>;
+  /** The program that such hops start; undefined where the chain was opened without one. */
+  readonly agent: AgentSource | undefined;
+}
+
+/** A Node as files of a host. */
+export interface NodeRuntime {
+  /** The words that start it. */
+  readonly argv: readonly string[];
+  /** The binary, its loader and its libraries: what to call them in a folder of their own, and where they are. */
+  readonly files: readonly { readonly name: string; readonly path: string }[];
+  /** `x64`, `arm64` */
+  readonly arch: string;
+}
+
+/** Gives the agent: one ES module, agent-main.ts and all that defines native functions, bundled. */
+export type AgentSource = () => Promise<Uint8Array>;
 
 /** Why a command failed. */
 export type CommandFailure = 'status' | 'signal' | 'timeout' | 'aborted' | 'output' | 'start';
@@ -198,12 +252,15 @@ export function isOkStatus(status: number, okStatus: RunOptions['okStatus']): bo
 /**
  * Refuses words that no program can get.
  *
- * @throws {TypeError} for an empty argv, an empty program name, or a NUL byte
+ * @throws {TypeError} for an empty argv, an empty program name, a NUL byte, or half a surrogate pair (it has no UTF-8)
  */
 export function checkArgv(argv: readonly string[]): void {
   if (argv.length === 0 || argv[0] === '') throw new TypeError('Cannot run a command without a program name');
   const bad = argv.find((word) => word.includes('\0'));
   if (bad !== undefined) throw new TypeError(`Cannot pass a NUL byte to a program: ${JSON.stringify(bad)}`);
+  const half = argv.find((word) => !word.isWellFormed());
+  if (half !== undefined)
+    throw new TypeError(`Cannot pass text that has no UTF-8 to a program: ${JSON.stringify(half)}`);
 }
 
 /**
@@ -212,8 +269,8 @@ export function checkArgv(argv: readonly string[]): void {
  * @throws {TypeError}
  */
 export function checkPath(path: string): void {
-  if (!path.startsWith('/') || path.includes('\0')) {
-    throw new TypeError(`Cannot use ${JSON.stringify(path)} as a path: it must be absolute and without NUL bytes`);
+  if (!path.startsWith('/') || path.includes('\0') || !path.isWellFormed()) {
+    throw new TypeError(`Cannot use ${JSON.stringify(path)} as a path: it must be absolute, UTF-8, and without NUL`);
   }
 }
 

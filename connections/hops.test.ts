@@ -6,7 +6,7 @@ import { HOPS, checkHop } from './hops.ts';
 import { openChain } from './open.ts';
 
 const WRONG: readonly (readonly [hop: Hop, message: RegExp, hint: RegExp])[] = [
-  [['telnet'], /no hop "telnet"/, /local, sudo, chroot/],
+  [['telnet'], /no hop "telnet"/, /local, ssh, sudo/],
   [['toString'], /no hop/, /local/],
   [['chroot'], /lacks the argument "into"/, /into \(string/],
   [['chroot', { into: 1 }], /not a string/, /into/],

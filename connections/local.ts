@@ -12,7 +12,9 @@ import { dirname } from 'node:path';
 import { TERM_GRACE_MS, signalGroup, spawnGroup } from './_spawn.ts';
 import {
   type CommandFailure,
+  type AgentSource,
   type Connection,
+  type DataSource,
   type RunOptions,
   type RunResult,
   CommandError,
@@ -21,6 +23,9 @@ import {
   checkPath,
   isOkStatus,
 } from './connection.ts';
+import { feed } from './_input.ts';
+import { Guard } from './_guard.ts';
+import { localNative } from './native.ts';
 
 /** Most output that a run collects unless the caller allows another amount. */
 const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
@@ -29,24 +34,50 @@ const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
 const PIPE_GRACE_MS = 500;
 const PIPE_LIMIT_MS = 5000;
 
-/** Opens the connection to this host. It holds nothing; disposing it does nothing. */
-export function openLocal(): Connection {
-  return {
-    chain: [['local']],
-    kind: 'native',
-    run,
-    readFile: readLocalFile,
-    writeFile: writeLocalFile,
-    async [Symbol.asyncDispose]() {},
-  };
+/** What openLocal may be told. */
+export interface LocalOptions {
+  /**
+   * `program` (default): when this process dies, the kernel kills the programs that it started. `group`: also what those
+   * started, by a small process that watches; for connections that others stand on.
+   */
+  readonly killWithUs?: 'program' | 'group';
+  /** Variables that programs get, instead of ours. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly data?: DataSource;
+  readonly agent?: AgentSource;
 }
 
-async function run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+/** Opens the connection to this host. Without a guard it holds nothing, and disposing it does nothing. */
+export function openLocal(options: LocalOptions = {}): Connection {
+  const guard = options.killWithUs === 'group' ? new Guard() : undefined;
+  const connection: Connection = {
+    chain: [['local']],
+    kind: 'native',
+    run: (argv, runOptions) => run(argv, runOptions ?? {}, { guard, env: options.env }),
+    readFile: readLocalFile,
+    writeFile: writeLocalFile,
+    ...(options.data === undefined ? {} : { data: options.data }),
+    native: localNative(() => connection, options.agent),
+    async [Symbol.asyncDispose]() {
+      guard?.end();
+    },
+  };
+  return connection;
+}
+
+/** What all runs of a connection have in common. */
+interface RunPlace {
+  readonly guard: Guard | undefined;
+  /** Instead of our environment. */
+  readonly env: Readonly<Record<string, string>> | undefined;
+}
+
+async function run(argv: readonly string[], options: RunOptions, place: RunPlace): Promise<RunResult> {
   checkArgv(argv);
   if (options.signal?.aborted === true) {
     throw new CommandError({ ...NOTHING_SAID, argv, failure: 'aborted', status: 130, cause: options.signal.reason });
   }
-  const ended = await runToEnd(argv, options);
+  const ended = await runToEnd(argv, options, place);
   const { failure, status, signal, stdout, stderr, cause } = ended;
   const base = { argv, status, stdout, stderr, ...(signal === undefined ? {} : { signal }) };
   if (failure === 'timeout') throw new CommandError({ ...base, failure, timeoutMs: options.timeoutMs ?? 0 });
@@ -65,14 +96,16 @@ interface Ended extends RunResult {
   readonly cause?: unknown;
 }
 
-function runToEnd(argv: readonly string[], options: RunOptions): Promise<Ended> {
+function runToEnd(argv: readonly string[], options: RunOptions, place: RunPlace): Promise<Ended> {
   return new Promise((resolve) => {
     const child = spawnGroup(argv, {
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       dieWithParent: true,
-      ...(options.env === undefined ? {} : { env: options.env }),
+      ...(place.env === undefined && options.env === undefined ? {} : { env: { ...place.env, ...options.env } }),
+      ...(place.env === undefined ? {} : { cleanEnv: true }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
+    if (child.pid !== undefined) place.guard?.add(child.pid);
     const chunks = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
     const sizes = { stdout: 0, stderr: 0 };
     const limit = options.maxOutputBytes ?? MAX_OUTPUT_BYTES;
@@ -91,7 +124,9 @@ function runToEnd(argv: readonly string[], options: RunOptions): Promise<Ended> 
       timers.add(setTimeout(() => signalGroup(pid, 'SIGKILL'), TERM_GRACE_MS));
     };
     const onAbort = (): void => end('aborted', options.signal?.reason);
+    const fed = new AbortController();
     const settle = (): void => {
+      fed.abort();
       for (const timer of timers) clearTimeout(timer);
       clearTimeout(pipeTimer);
       options.signal?.removeEventListener('abort', onAbort);
@@ -99,6 +134,7 @@ function runToEnd(argv: readonly string[], options: RunOptions): Promise<Ended> 
       child.stderr?.destroy();
       // Stragglers of a group that we ended must not outlive the answer.
       if (failure !== undefined && child.pid !== undefined) signalGroup(child.pid, 'SIGKILL');
+      if (child.pid !== undefined) place.guard?.remove(child.pid);
       resolve({
         status: exit?.status ?? 127,
         stdout: Buffer.concat(chunks.stdout),
@@ -114,10 +150,16 @@ function runToEnd(argv: readonly string[], options: RunOptions): Promise<Ended> 
     };
     for (const name of ['stdout', 'stderr'] as const) {
       child[name]?.on('data', (chunk: Buffer) => {
-        sizes[name] += chunk.length;
-        if (sizes[name] > limit) end('output');
-        else chunks[name].push(chunk);
-        options.onOutput?.(chunk, name);
+        if (name === 'stderr' || options.keepStdout !== 'no') {
+          sizes[name] += chunk.length;
+          if (sizes[name] > limit) end('output');
+          else chunks[name].push(chunk);
+        }
+        const taken = options.onOutput?.(chunk, name);
+        if (taken instanceof Promise) {
+          child[name]?.pause();
+          void taken.finally(() => child[name]?.resume());
+        }
         awaitPipes();
       });
     }
@@ -136,7 +178,10 @@ function runToEnd(argv: readonly string[], options: RunOptions): Promise<Ended> 
     child.on('close', settle);
     if (options.timeoutMs !== undefined) timers.add(setTimeout(() => end('timeout'), options.timeoutMs));
     options.signal?.addEventListener('abort', onAbort, { once: true });
-    if (options.input !== undefined) child.stdin?.end(options.input);
+    const { input } = options;
+    if (input === undefined || child.stdin === null) return;
+    if (typeof input === 'string' || input instanceof Uint8Array) child.stdin.end(input);
+    else feed(child.stdin, input, fed.signal).catch((error: unknown) => end('aborted', error));
   });
 }
 

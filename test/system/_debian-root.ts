@@ -29,12 +29,17 @@ export interface DebianRoot extends Disposable {
   readonly path: string;
 }
 
-/** Unpacks Debian trixie (minbase and sudo). */
-export function unpackDebian(): DebianRoot {
-  const tar = join(tmpdir(), 'buildos-test-trixie-minbase-sudo.tar');
+/**
+ * Unpacks Debian trixie (minbase and sudo).
+ *
+ * @param more - packages besides; each set of them has a tar of its own
+ */
+export function unpackDebian(more: readonly string[] = []): DebianRoot {
+  const packages = ['sudo', ...more];
+  const tar = join(tmpdir(), `buildos-test-trixie-minbase-${packages.join('-')}.tar`);
   if (!existsSync(tar) || Date.now() - statSync(tar).mtimeMs > MAX_AGE_MS) {
     const part = `${tar}.${process.pid}.part`;
-    const words = ['--variant=minbase', '--include=sudo', '--format=tar', 'trixie', part, MIRROR];
+    const words = ['--variant=minbase', `--include=${packages.join(',')}`, '--format=tar', 'trixie', part, MIRROR];
     try {
       execFileSync('mmdebstrap', words, { stdio: ['ignore', 'ignore', 'pipe'] });
       renameSync(part, tar);
