@@ -144,8 +144,9 @@ export class Peer implements Disposable {
     return this.#queue.splice(0);
   }
 
+  /** What was sent still leaves: that takes a turn. */
   [Symbol.dispose](): void {
-    this.#socket.close();
+    setImmediate(() => this.#socket.close());
   }
 }
 
@@ -215,7 +216,8 @@ export async function read(peer: Peer, plan: Plan): Promise<Outcome> {
     if (got === undefined) {
       silent += 1;
       if (silent > 5) return end([-1, 'silence']);
-      sendAck();
+      if (peer.tid === undefined) peer.ask(request(1, name, options, mode));
+      else sendAck();
       continue;
     }
     if (keep) came.push(got);
@@ -266,6 +268,7 @@ export async function write(peer: Peer, plan: Plan & { readonly content: Uint8Ar
       silent += 1;
       if (silent > 5) return end([-1, 'silence']);
       if (last >= 0) sendWindow();
+      else if (peer.tid === undefined) peer.ask(request(2, name, options, mode));
       continue;
     }
     if (keep) came.push(got);

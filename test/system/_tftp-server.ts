@@ -58,7 +58,7 @@ export class Served implements AsyncDisposable {
     const onWritten = (name: string, bytes: number): unknown => written.push(`${name} ${bytes}`);
     const server = await (writable === undefined
       ? serveFolder(common)
-      : serveMachine({ ...common, peer: options.peer ?? HOST, writable, onWritten }));
+      : serveMachine({ ...common, address: HOST, peer: options.peer ?? HOST, writable, onWritten }));
     return new Served(top, server, { events, written, errors });
   }
 
