@@ -23,7 +23,7 @@ interface Layout {
 
 /** The memory, and the packets that were put into it last. */
 export class DataWindow {
-  #memory: Buffer;
+  #memory: Buffer<ArrayBuffer>;
   #layout: Layout = { blksize: 0, packets: [], bodies: [] };
   #packets: readonly Uint8Array[] = [];
 
@@ -31,8 +31,8 @@ export class DataWindow {
     this.#memory = allocate();
   }
 
-  /** All of it, as one piece. */
-  get memory(): Uint8Array {
+  /** All of it, as one piece; it stays at its address until `renew`. */
+  get memory(): Uint8Array<ArrayBuffer> {
     return this.#memory;
   }
 
@@ -82,7 +82,7 @@ export class DataWindow {
   }
 }
 
-function allocate(): Buffer {
+function allocate(): Buffer<ArrayBuffer> {
   // An ArrayBuffer of its own: its address stays the same.
   const bytes = Math.max(WINDOW_PART_BYTES, BLKSIZE_MAX) + WINDOW_PART_BLOCKS * DATA_HEADER_BYTES;
   return Buffer.from(new ArrayBuffer(bytes));

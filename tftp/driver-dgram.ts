@@ -65,7 +65,8 @@ function adopt(fd: number): Promise<Socket> {
   });
 }
 
-function connectDgram(to: ConnectTo): Socket {
+/** A socket for one peer. */
+export function connectDgram(to: ConnectTo): Socket {
   const socket = createSocket(isIPv6(to.address) ? 'udp6' : 'udp4');
   try {
     socket.bindSync(to.local === undefined ? {} : { address: to.local });

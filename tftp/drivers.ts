@@ -1,8 +1,12 @@
 /** Which driver is taken: the accelerator where it works, else the reference. */
 import { dgramDriver } from './driver-dgram.ts';
+import { createGsoDriver } from './driver-gso.ts';
+import { openSystemCalls } from './driver-syscalls.ts';
 import type { Driver, DriverName } from './driver.ts';
 
-const found: readonly Driver[] = [dgramDriver];
+const calls = openSystemCalls();
+const gsoDriver = calls && createGsoDriver(calls);
+const found: readonly Driver[] = gsoDriver === undefined ? [dgramDriver] : [gsoDriver, dgramDriver];
 
 /** The drivers that work here, by name; the first is the best. */
 export const DRIVERS: readonly DriverName[] = found.map((driver) => driver.name);
