@@ -11,18 +11,15 @@ const LOOK_EVERY_MS = 5000;
 /** An IPv6 address that is being checked for a duplicate cannot be bound yet (RFC 4862 §5.4); the next look finds it. */
 const NOT_YET = 'EADDRNOTAVAIL';
 
-/** A server, as far as it matters here. */
-export type Served = Pick<TftpServer, 'address' | 'port' | 'close'>;
-
 /** How to listen on an address. */
-export type Listen = (address: string, port: number) => Promise<Served>;
+export type Listen = (address: string, port: number) => Promise<TftpServer>;
 
 /** What becomes of addresses, for a log. */
 export interface AddressEvents {
   /** served from now on */
-  readonly onOpen: (server: Served) => void;
+  readonly onOpen: (server: TftpServer) => void;
   /** gone from the machine */
-  readonly onGone: (server: Served) => void;
+  readonly onGone: (server: TftpServer) => void;
   /** cannot be served; told once, until it is gone */
   readonly onFailed: (address: string, error: Error) => void;
 }
@@ -43,7 +40,7 @@ export class AddressServers implements AsyncDisposable {
   readonly #listen: Listen;
   readonly #find: () => readonly string[];
   readonly #events: AddressEvents;
-  readonly #servers = new Map<string, Served>();
+  readonly #servers = new Map<string, TftpServer>();
   readonly #failed = new Set<string>();
   #port: number;
   #timer: NodeJS.Timeout | undefined;

@@ -6,16 +6,17 @@ import { statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 
 import { listenFds, notify, statusLine } from '../host/sd-notify.ts';
+import { DRIVERS } from '../tftp/drivers.ts';
 import { printable } from '../tftp/error.ts';
 import { serveWritableFolder } from '../tftp/instance.ts';
 import { BLKSIZE_MAX, BLKSIZE_MIN, WINDOWSIZE_MAX } from '../tftp/options.ts';
 import { type ServeOptions, type TftpServer, type TransferEvent, serveFolder } from '../tftp/server.ts';
 import { type StatsSnapshot, TransferStats, describeStats, formatPrometheus } from '../tftp/stats.ts';
 import { onInterrupt } from './interrupt.ts';
-import { type Served, AddressServers, findAddresses } from './tftp-addresses.ts';
+import { AddressServers, findAddresses } from './tftp-addresses.ts';
 import { LineLimit, describeTransfer } from './tftp-log.ts';
 import { type MetricsTarget, parseMetricsTarget, serveMetrics, writeMetrics } from './tftp-metrics.ts';
 import { becomeUser, checkFolder, chooseUser, readPasswd } from './tftp-privileges.ts';
@@ -33,6 +34,7 @@ interface ServeFlags {
   readonly maxBytes: number;
   readonly blksizeMax?: number;
   readonly windowsizeMax?: number;
+  readonly driver: 'auto' | 'dgram' | 'gso';
   readonly maxTransfers?: number;
   readonly maxTransfersPerPeer?: number;
   readonly user?: string;
@@ -58,8 +60,17 @@ export function serveCommand(): Command {
     .option('--max-bytes <bytes>', 'largest upload', integer(0, Number.MAX_SAFE_INTEGER), DEFAULT_UPLOAD_MAX_BYTES)
     .option('--blksize-max <bytes>', 'largest block to grant (default: 65464)', integer(BLKSIZE_MIN, BLKSIZE_MAX))
     .option('--windowsize-max <blocks>', 'largest window to grant (default: 64)', integer(1, WINDOWSIZE_MAX))
-    .option('--max-transfers <number>', 'transfers at once, of each address (default: 4096)', integer(1, 65536))
+    .option(
+      '--max-transfers <number>',
+      'transfers at once; without --address, of each (default: 4096)',
+      integer(1, 65536),
+    )
     .option('--max-transfers-per-peer <number>', 'transfers at once of one client (default: 1024)', integer(1, 65536))
+    .addOption(
+      new Option('--driver <name>', 'how datagrams are sent: node:dgram, or windows in one call by node:ffi')
+        .choices(['auto', 'dgram', 'gso'])
+        .default('auto'),
+    )
     .option('--user <name>', 'user to become when started as root, or UID:GID; "root" stays root (default: nobody)')
     .option('--stats', 'print counters at the end; on SIGUSR1 they are printed in any case')
     .option('--metrics <address:port|file>', 'counters for Prometheus, over HTTP or in a file', metricsTarget)
@@ -72,6 +83,13 @@ export function serveCommand(): Command {
       if (found?.isDirectory() !== true) {
         const what = found === undefined ? 'it is not there' : 'it is not a folder';
         failUsage(command, `cannot serve ${dir}: ${what}`, 'give a folder that is there');
+      }
+      if (flags.driver !== 'auto' && !DRIVERS.includes(flags.driver)) {
+        failUsage(
+          command,
+          `the driver ${flags.driver} does not work here`,
+          'leave out --driver: the best that works is taken',
+        );
       }
       await serveUntilInterrupted(folder, flags);
     });
@@ -99,6 +117,7 @@ async function serveUntilInterrupted(folder: string, flags: ServeFlags): Promise
   const options: ServeOptions = {
     blksizeMax: flags.blksizeMax,
     windowsizeMax: flags.windowsizeMax,
+    driver: flags.driver,
     transfersMax: flags.maxTransfers,
     transfersPerPeerMax: flags.maxTransfersPerPeer,
     onBegin: () => stats.begin(),
@@ -142,35 +161,38 @@ async function listen(
   log: Log,
   stack: AsyncDisposableStack,
 ): Promise<void> {
-  const open = (where: Pick<ServeOptions, 'address' | 'port' | 'fd'>): Promise<TftpServer> =>
+  const open = (where: Pick<ServeOptions, 'addresses' | 'port' | 'fds'>): Promise<TftpServer> =>
     flags.writable === true
       ? serveWritableFolder({ ...options, ...where, folder, maxBytes: flags.maxBytes })
       : serveFolder({ ...options, ...where, folder });
-  const say = (server: Served): void => {
-    const { address, port } = server;
-    const isWritable = flags.writable === true;
-    log.say(
-      { event: 'listening', folder, address, port, writable: isWritable },
-      `serving ${printable(folder)} on ${formatPlace(address, port)}${isWritable ? ', writable' : ''}`,
-    );
+  const isWritable = flags.writable === true;
+  const say = ({ sockets, driver }: Pick<TftpServer, 'sockets' | 'driver'>): void => {
+    for (const { address, port } of sockets) {
+      const data = { event: 'listening', folder, address, port, driver, writable: isWritable };
+      const where = `${formatPlace(address, port)} (${driver})`;
+      log.say(data, `serving ${printable(folder)} on ${where}${isWritable ? ', writable' : ''}`);
+    }
   };
-  const handed = listenFds().map(checkHandedSocket);
+  const handed = listenFds();
+  for (const fd of handed) checkHandedSocket(fd);
   const { address: addresses = [], port } = flags;
   if (handed.length > 0) {
     if (addresses.length > 0) log.note('the sockets come from systemd: --address and --port have no effect');
-    for (const { fd, any } of handed) say(stack.use(await open({ fd, address: any })));
+    say(stack.use(await open({ fds: handed })));
   } else if (addresses.length > 0) {
-    for (const address of addresses) say(stack.use(await open({ address, port })));
+    say(stack.use(await open({ addresses, port })));
   } else if (findAddresses().length > 0) {
     const events = {
       onOpen: say,
-      onGone: ({ address }: Served) => log.say({ event: 'gone', address }, `the address ${address} is gone`),
+      onGone: ({ address }: TftpServer) => log.say({ event: 'gone', address }, `the address ${address} is gone`),
       onFailed: (_: string, error: Error) => log.complain(error),
     };
-    stack.use(await AddressServers.open({ listen: (address, port) => open({ address, port }), port, events }));
+    stack.use(
+      await AddressServers.open({ listen: (address, port) => open({ addresses: [address], port }), port, events }),
+    );
   } else {
     log.note('the addresses of this machine cannot be listed: serving on all as one');
-    say(stack.use(await open({ address: '0.0.0.0', port })));
+    say(stack.use(await open({ addresses: ['0.0.0.0', '::'], port })));
   }
 }
 

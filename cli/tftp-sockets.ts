@@ -15,13 +15,6 @@ export class SocketError extends Error {
   }
 }
 
-/** A UDP socket that is bound. */
-export interface HandedSocket {
-  readonly fd: number;
-  /** what it was bound to, for Node to know the family: `0.0.0.0` or `::` */
-  readonly any: '0.0.0.0' | '::';
-}
-
 /** Tables of /proc/net, the column of the inode in each, and what they hold. */
 const TABLES = [
   { file: 'udp', column: 9, kind: 'a UDP socket of IPv4' },
@@ -42,7 +35,7 @@ const UNIT_HINT = 'write ListenDatagram=69 in the .socket unit, or ListenDatagra
  *
  * @throws {SocketError} when it is not a UDP socket that is bound and not connected
  */
-export function checkHandedSocket(fd: number): HandedSocket {
+export function checkHandedSocket(fd: number): void {
   const inode = findInode(fd);
   for (const { file, column, kind } of TABLES) {
     const row = readRows(file).find((row) => row[column] === inode);
@@ -51,7 +44,7 @@ export function checkHandedSocket(fd: number): HandedSocket {
     const [, local = '', remote = ''] = row;
     if (local.endsWith(':0000')) throw new SocketError(fd, 'it is bound to no port', UNIT_HINT);
     if (!remote.endsWith(':0000')) throw new SocketError(fd, 'it is connected to one peer', UNIT_HINT);
-    return { fd, any: file === 'udp6' ? '::' : '0.0.0.0' };
+    return;
   }
   throw new SocketError(fd, 'its protocol is unknown, or it is of another network namespace', UNIT_HINT);
 }

@@ -6,8 +6,8 @@ import { test } from 'node:test';
 import { Command, CommanderError } from 'commander';
 
 import { ListenError } from '../tftp/error.ts';
-import type { TransferEvent } from '../tftp/server.ts';
-import { type Served, AddressServers } from './tftp-addresses.ts';
+import type { TftpServer, TransferEvent } from '../tftp/server.ts';
+import { AddressServers } from './tftp-addresses.ts';
 import { LineLimit, describeTransfer } from './tftp-log.ts';
 import { parseMetricsTarget } from './tftp-metrics.ts';
 import { PrivilegeError, chooseUser } from './tftp-privileges.ts';
@@ -186,7 +186,8 @@ test('addresses that come and go are followed; what cannot be bound is told once
     listen: async (address, port) => {
       if (address === '192.0.2.2') throw new ListenError('in use', undefined);
       const close = async (): Promise<void> => void seen.push(`close ${address}`);
-      return { address, port: port || 7, close };
+      const at = { address, port: port || 7 };
+      return { ...at, sockets: [at], driver: 'dgram', transfers: 0, close, [Symbol.asyncDispose]: close };
     },
     events: {
       onOpen: ({ address, port }) => seen.push(`open ${address} ${port}`),
@@ -210,6 +211,6 @@ test('addresses that come and go are followed; what cannot be bound is told once
 
 test('a machine without a single address to listen on is an error', async () => {
   const events = { onOpen: () => {}, onGone: () => {}, onFailed: () => {} };
-  const listen = (): Promise<Served> => Promise.reject(new ListenError('in use', undefined));
+  const listen = (): Promise<TftpServer> => Promise.reject(new ListenError('in use', undefined));
   await assert.rejects(AddressServers.open({ port: 69, find: () => ['192.0.2.1'], listen, events }), /in use/);
 });
