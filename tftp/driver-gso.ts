@@ -133,33 +133,30 @@ class Engine {
     // What the system calls cannot do, node:dgram does or says why not.
     if (fd === undefined) return new GsoPeerSocket(this, connectDgram(to), -1, to, handler);
     const socket = createSocket(isIPv6(to.address) ? 'udp6' : 'udp4');
+    let isAdopted = false;
     try {
       socket.bind({ fd });
+      isAdopted = true;
+      // Here, not by a system call: node:dgram has to know it.
+      socket.connectSync(to.port, to.address);
+      return new GsoPeerSocket(this, socket, fd, to, handler);
     } catch (error) {
-      this.calls.close(fd);
+      if (!isAdopted) this.calls.close(fd);
+      socket.close();
       throw error;
     }
-    return new GsoPeerSocket(this, socket, fd, to, handler);
   }
 
-  /** A bound and connected socket; `undefined`: it did not go. */
+  /** A bound socket; `undefined`: it did not go. */
   #open(to: ConnectTo): number | undefined {
     const { calls } = this;
     const family = isIPv6(to.address) ? AF_INET6 : AF_INET;
     const fd = calls.socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return undefined;
-    const bound =
-      to.local === undefined ? 0 : this.#withAddress(to.local, 0, (at, length) => calls.bind(fd, at, length));
-    const connected =
-      bound < 0 ? bound : this.#withAddress(to.address, to.port, (at, length) => calls.connect(fd, at, length));
-    if (connected === 0) return fd;
+    if (fd < 0 || to.local === undefined) return fd < 0 ? undefined : fd;
+    const length = writeSocketAddress(this.#address.view, to.local);
+    if (length > 0 && calls.bind(fd, this.#address.at, length) === 0) return fd;
     calls.close(fd);
     return undefined;
-  }
-
-  #withAddress(address: string, port: number, call: (at: bigint, length: number) => number): number {
-    const length = writeSocketAddress(this.#address.view, address, port);
-    return length === 0 ? -ERRNO.EINVAL : call(this.#address.at, length);
   }
 
   /**
@@ -307,17 +304,17 @@ class GsoPeerSocket implements PeerSocket {
 }
 
 /**
- * Writes a struct sockaddr_in or sockaddr_in6 (linux/in.h, linux/in6.h).
+ * Writes a struct sockaddr_in or sockaddr_in6 (linux/in.h, linux/in6.h) with port 0: any that is free.
  *
  * @returns its length; 0 when the address is not numeric or its zone is not known
  */
-function writeSocketAddress(view: DataView, text: string, port: number): number {
+function writeSocketAddress(view: DataView, text: string): number {
   const [bare = '', zone] = text.split('%');
   if (!isIPv6(bare)) {
     const parts = bare.split('.').map(Number);
     if (parts.length !== 4) return 0;
     view.setUint16(0, AF_INET, true);
-    view.setUint16(2, port);
+    view.setUint16(2, 0);
     for (const [index, part] of parts.entries()) view.setUint8(4 + index, part);
     view.setBigUint64(8, 0n);
     return 16;
@@ -325,7 +322,7 @@ function writeSocketAddress(view: DataView, text: string, port: number): number 
   const scope = zone === undefined ? 0 : scopeOf(zone);
   if (scope === undefined) return 0;
   view.setUint16(0, AF_INET6, true);
-  view.setUint16(2, port);
+  view.setUint16(2, 0);
   view.setUint32(4, 0);
   for (const [index, group] of ipv6Groups(bare).entries()) view.setUint16(8 + 2 * index, group);
   view.setUint32(24, scope, true);

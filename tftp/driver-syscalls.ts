@@ -12,7 +12,6 @@ import { endianness } from 'node:os';
 export interface SystemCalls {
   socket(family: number, type: number, protocol: number): number;
   bind(fd: number, address: bigint, length: number): number;
-  connect(fd: number, address: bigint, length: number): number;
   setsockopt(fd: number, level: number, name: number, value: bigint, length: number): number;
   /** @returns messages that were sent; less than asked when one could not be */
   sendmmsg(fd: number, messages: bigint, count: number, flags: number): number;
@@ -47,7 +46,6 @@ export function openSystemCalls(): SystemCalls | undefined {
     const library = ffi.dlopen(null, {
       socket: { arguments: ['i32', 'i32', 'i32'], return: 'i32' },
       bind: { arguments: ['i32', pointer, 'u32'], return: 'i32' },
-      connect: { arguments: ['i32', pointer, 'u32'], return: 'i32' },
       setsockopt: { arguments: ['i32', 'i32', 'i32', pointer, 'u32'], return: 'i32' },
       sendmmsg: { arguments: ['i32', pointer, 'u32', 'i32'], return: 'i32' },
       recvmmsg: { arguments: ['i32', pointer, 'u32', 'i32', pointer], return: 'i32' },
@@ -61,7 +59,6 @@ export function openSystemCalls(): SystemCalls | undefined {
     return {
       socket: (family, type, protocol) => checked(functions.socket(family, type, protocol)),
       bind: (fd, address, length) => checked(functions.bind(fd, address, length)),
-      connect: (fd, address, length) => checked(functions.connect(fd, address, length)),
       setsockopt: (fd, level, name, value, length) => checked(functions.setsockopt(fd, level, name, value, length)),
       sendmmsg: (fd, messages, count, flags) => checked(functions.sendmmsg(fd, messages, count, flags)),
       recvmmsg: (fd, messages, count, flags) => checked(functions.recvmmsg(fd, messages, count, flags, 0n)),
