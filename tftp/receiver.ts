@@ -10,8 +10,8 @@
  *            ACKed       delivered                kept, at most a window of them
  *
  * - One ACK per window; on a gap the last in-order block is ACKed, so that the sender starts again behind it
- *   (RFC 7440 §4). A gap is reported when three later blocks are there, or 2 ms after the first: packets that
- *   merely changed places are no loss.
+ *   (RFC 7440 §4). A gap is reported at once when three blocks are there behind it and no more are missing; with fewer
+ *   2 ms later; where most are missing, the few that are there have overtaken the rest, which gets most of a round trip.
  * - Blocks behind a gap are kept, so a repeated window fills the gap and the rest of it is not written twice.
  * - The last ACK says "complete and in place", so it waits for `committed`.
  */
@@ -29,12 +29,30 @@ import {
 } from './exchange.ts';
 import { type Options, DEFAULT_BLKSIZE, DEFAULT_WINDOWSIZE, checkOack } from './options.ts';
 import { type DataPacket, type Packet, ERROR_CODE } from './packet.ts';
-import { PATIENCE_MS, TRIES_MAX, addSample, nextDeadline, startTiming, waitMs } from './timing.ts';
+import {
+  PATIENCE_MS,
+  RTO_MIN_MS,
+  TRIES_MAX,
+  addSample,
+  isAnswer,
+  nextDeadline,
+  startTiming,
+  waitMs,
+} from './timing.ts';
 
 /** So many blocks behind a gap prove a loss. */
 const GAP_BLOCKS = 3;
 /** Fewer than that: blocks that changed places get so long to put themselves right. */
 const REORDER_MS = 2;
+/** Share of the round trip that the rest of a window may come behind the blocks that overtook it. */
+const OVERTAKEN_SHARE = 0.75;
+/** A gap is given this much more time than the late block took that was seen, up to this share of a round trip. */
+const REORDER_SHARE = 0.25;
+const LATE_FACTOR = 1.25;
+/** Each gap for which that time was given in vain makes it less. */
+const PATIENCE_SHARE = 0.7;
+/** A last DATA that comes again within this share of the round trip after its ACK is a copy, not a question. */
+const COPY_SHARE = 0.5;
 /** In lock-step the sender's timer is the one that counts; ours only helps when it is very slow. */
 const LOCK_STEP_WAIT_MS = 1000;
 /** With a window a lost tail is ours to report; the sender's own timer should come first. */
@@ -44,12 +62,18 @@ const WINDOW_WAIT_MIN_MS = 100;
 export interface ReceiverState extends TransferState {
   /** last block that was ACKed */
   readonly acked: number;
-  /** blocks behind a gap, by absolute number; fewer than windowsize */
+  /** copies of the blocks behind a gap, by absolute number; fewer than windowsize */
   readonly early: ReadonlyMap<number, Uint8Array>;
+  /** highest of them ever kept */
+  readonly highest: number;
   /** the gap after this block was reported; -1: none was */
   readonly gapReported: number;
   /** a gap was seen and is reported when the deadline comes */
   readonly gapPending: boolean;
+  /** blocks that arrived this much after their gap was reported, too soon for an answer: so long gaps are now given */
+  readonly reorderMs: number;
+  /** when the first block behind the gap came */
+  readonly gapAtMs: number;
   /** most bytes that are taken */
   readonly bytesMax: number;
   /** whether fewer bytes than the granted `tsize` are a failure */
@@ -94,8 +118,11 @@ export function createReceiver(options: {
     failure: undefined,
     acked: 0,
     early: new Map(),
+    highest: 0,
     gapReported: -1,
     gapPending: false,
+    reorderMs: 0,
+    gapAtMs: 0,
     bytesMax: options.bytesMax,
     checkSize: options.checkSize,
     dallyMs: options.dallyMs,
@@ -157,21 +184,29 @@ function onOack(state: ReceiverState, options: Parameters<typeof checkOack>[0], 
   if (granted.tsize !== undefined && granted.tsize > state.bytesMax) {
     return fail(state, ERROR_CODE.diskFull, `${granted.tsize} bytes are more than the ${state.bytesMax} allowed here`);
   }
-  return sendAck(answered(withOptions(state, granted), nowMs), nowMs);
+  const next = answered(withOptions(state, granted), nowMs);
+  const timing = state.clean ? addSample(next.timing, nowMs - state.sentAtMs) : next.timing;
+  return sendAck({ ...next, timing }, nowMs);
 }
 
 function onData(state: ReceiverState, packet: DataPacket, nowMs: number): Step<ReceiverState> {
   if (state.phase === 'commit') return stay(state);
   const ahead = blocksAfter(state.blocks, packet.block);
-  if (ahead === 0 && state.blocks > 0 && state.acked === state.blocks) return repeatAck(state, nowMs);
+  if (ahead === 0 && state.blocks > 0 && state.acked === state.blocks) {
+    return isCopy(state, nowMs) ? stay(state) : repeatAck(state, nowMs);
+  }
   if (state.phase === 'dally') return stay(state);
   if (ahead === 0 || ahead > state.acked + state.windowsize - state.blocks) return stay(state);
   if (packet.data.length > state.blksize) {
     const message = `DATA with ${packet.data.length} bytes, more than the ${state.blksize} of blksize`;
     return fail(state, ERROR_CODE.illegalOperation, message);
   }
-  if (ahead > 1)
-    return state.phase === 'open' ? stay(state) : keepEarly(state, state.blocks + ahead, packet.data, nowMs);
+  if (ahead > 1) {
+    // A client that has our OACK sends a whole window. Before its own OACK, a client does not know what it gets.
+    if (state.phase === 'open' && state.opening.kind !== 'oack') return stay(state);
+    const next = state.phase === 'open' ? answered(state, nowMs) : state;
+    return keepEarly(next, state.blocks + ahead, packet.data, nowMs);
+  }
   return deliver(state.phase === 'open' ? answered(state, nowMs) : state, packet.data, nowMs);
 }
 
@@ -205,6 +240,7 @@ function deliver(state: ReceiverState, data: Uint8Array, nowMs: number): Step<Re
     progressAtMs: nowMs,
     gapPending: state.gapPending && early.size > 0,
     timing: isFirstOfWindow ? addSample(state.timing, nowMs - state.sentAtMs) : state.timing,
+    reorderMs: learnReorder(state, nowMs),
   };
   if (ended) return finish(moved, effects);
   if (blocks - state.acked < state.windowsize) {
@@ -217,6 +253,13 @@ function deliver(state: ReceiverState, data: Uint8Array, nowMs: number): Step<Re
   return { state: acked.state, effects: [...effects, ...acked.effects] };
 }
 
+/** The block behind which a gap was reported is there, sooner than the report can have brought it: it was only late. */
+function learnReorder(state: ReceiverState, nowMs: number): number {
+  const { gapReported, blocks, timing, sentAtMs, gapAtMs, reorderMs } = state;
+  if (gapReported !== blocks || isAnswer(timing, nowMs - sentAtMs)) return reorderMs;
+  return Math.max(reorderMs, Math.min(REORDER_SHARE * (timing.srttMs ?? 0), LATE_FACTOR * (nowMs - gapAtMs)));
+}
+
 function finish(state: ReceiverState, effects: readonly Effect[]): Step<ReceiverState> {
   if (state.checkSize && state.bytes < (state.granted.tsize ?? 0)) {
     return fail(state, ERROR_CODE.notDefined, `only ${state.bytes} of the ${state.granted.tsize} bytes announced`);
@@ -227,24 +270,37 @@ function finish(state: ReceiverState, effects: readonly Effect[]): Step<Receiver
   };
 }
 
-/** A block behind a gap. */
-function keepEarly(state: ReceiverState, block: number, data: Uint8Array, nowMs: number): Step<ReceiverState> {
-  const early = state.early.has(block) ? state.early : new Map(state.early).set(block, data);
-  const next: ReceiverState = { ...state, early };
-  const endsWindow = block === state.acked + state.windowsize || data.length < state.blksize;
-  if (state.gapReported === state.blocks) {
-    // The repeated window lost its first block again: only its end tells.
-    return endsWindow && !state.gapPending ? stay(awaitReorder(next, nowMs)) : stay(next);
-  }
-  return early.size >= GAP_BLOCKS ? reportGap(next, nowMs) : stay(state.gapPending ? next : awaitReorder(next, nowMs));
+/** With a window, a copy of its last block would only bring a copy of the ACK. */
+function isCopy(state: ReceiverState, nowMs: number): boolean {
+  const { srttMs = 0 } = state.timing;
+  return state.windowsize > 1 && state.phase === 'data' && nowMs - state.sentAtMs < COPY_SHARE * srttMs;
 }
 
-function awaitReorder(state: ReceiverState, nowMs: number): ReceiverState {
-  return { ...state, gapPending: true, deadlineMs: nowMs + REORDER_MS };
+/** A block behind a gap. */
+function keepEarly(state: ReceiverState, block: number, data: Uint8Array, nowMs: number): Step<ReceiverState> {
+  // A copy: the datagram is not ours beyond this call.
+  const early = state.early.has(block) ? state.early : new Map(state.early).set(block, data.slice());
+  const isFirst = state.early.size === 0 || !state.gapPending;
+  const highest = Math.max(state.highest, block);
+  const next: ReceiverState = { ...state, early, highest, gapAtMs: isFirst ? nowMs : state.gapAtMs };
+  // What comes sooner than an answer can was under way already.
+  if (state.gapReported === state.blocks && !isAnswer(state.timing, nowMs - state.sentAtMs)) return stay(next);
+  const dueAtMs = next.gapAtMs + gapWaitMs(next);
+  if (dueAtMs <= nowMs) return reportGap(next, nowMs);
+  return stay({ ...next, gapPending: true, deadlineMs: dueAtMs });
+}
+
+/** How long after its first sign a gap is reported. */
+function gapWaitMs(state: ReceiverState): number {
+  const { srttMs = RTO_MIN_MS } = state.timing;
+  const missing = state.highest - state.blocks - state.early.size;
+  if (missing > state.early.size) return Math.max(REORDER_MS, state.reorderMs, OVERTAKEN_SHARE * srttMs);
+  return Math.max(state.early.size >= GAP_BLOCKS ? 0 : REORDER_MS, state.reorderMs);
 }
 
 function reportGap(state: ReceiverState, nowMs: number): Step<ReceiverState> {
-  const step = sendAck({ ...state, gapReported: state.blocks, gapPending: false }, nowMs);
+  const reorderMs = nowMs > state.gapAtMs ? PATIENCE_SHARE * state.reorderMs : state.reorderMs;
+  const step = sendAck({ ...state, reorderMs, gapReported: state.blocks, gapPending: false }, nowMs);
   // The window behind the gap is sent again, so its first block says nothing about the round trip.
   return { ...step, state: { ...step.state, clean: false } };
 }

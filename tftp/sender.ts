@@ -10,9 +10,15 @@
  *             through     the window       to come
  *
  * - An ACK moves the window only when it names a block in it. Of a block not yet sent, or of an old one: ignored.
+ * - An ACK in the middle of the window tells of a gap. The window is sent from there, but at most once per round trip: what
+ *   comes sooner cannot know of it, so then only the new blocks at its end follow, until it is whole again.
+ *   It waits a moment first: a peer that gets all DATA twice ACKs every block, and each of these ACKs looks like a gap.
  * - A repeated ACK never repeats DATA in lock-step (Sorcerer's Apprentice, RFC 1123 §4.2.3.1). With a window it says that
- *   the window's first block is missing; the window is sent again at most once per round trip, for copies of one ACK
- *   look the same (unchecked, 5 % loss made 12 times the traffic).
+ *   the first block of it was lost, if it can be an answer to the window; but copies of an ACK that are late, and answers to
+ *   copies of DATA, look the same. Once that was believed in error, it is not again before an answer is overdue (believed
+ *   each time, 5 % of packets late and all doubled made 60 times the traffic).
+ * - Most clients drop what is behind a gap. Where of each window less than half gets through, it is sent a second time half
+ *   a round trip later without waiting for word: the same packets in all, in half the time.
  */
 import {
   type Effect,
@@ -28,13 +34,38 @@ import {
 } from './exchange.ts';
 import { type Options, DEFAULT_BLKSIZE, DEFAULT_WINDOWSIZE, checkOack } from './options.ts';
 import { type OptionPair, type Packet, ERROR_CODE } from './packet.ts';
-import { PATIENCE_MS, TRIES_MAX, addSample, nextDeadline, startTiming, waitMs } from './timing.ts';
+import {
+  type Timing,
+  PATIENCE_MS,
+  TRIES_MAX,
+  addSample,
+  backOff,
+  easeOff,
+  isAnswer,
+  isSteady,
+  nextDeadline,
+  startTiming,
+  waitMs,
+} from './timing.ts';
 
 /** An address that has not answered yet gets one packet and two repeats: it may be forged. */
 const UNPROVEN_REPEATS_MAX = 2;
 
-/** Below this, a round trip is mostly the two programs' own work. */
-const HURRY_MIN_MS = 2;
+/** Until the first sample, a block may take as long as on a link of 10 Mbit/s. */
+const BYTES_PER_MS = 1250;
+
+/** Once less than this share of a window gets through at a time, so many windows are sent twice. */
+const POOR_SHARE = 0.7;
+const POOR_TURNS = 60;
+/** What the share is taken for after them. */
+const FAIR_SHARE = 0.7;
+/** Nor are they on a link where the blocks of a window take more than this share of a round trip. */
+const QUICK_SHARE = 0.25;
+/** An ACK in the middle of a window is a gap unless the next one follows within so much of a round trip. */
+const SETTLE_SHARE = 1 / 16;
+const SETTLE_MIN_MS = 1;
+/** The second time follows so much of a round trip behind the first. */
+const AGAIN_SHARE = 0.05;
 
 /** A state of the sender. */
 export interface SenderState extends TransferState {
@@ -47,14 +78,29 @@ export interface SenderState extends TransferState {
   readonly sent: number;
   /** highest block ever sent */
   readonly highest: number;
-  /** when the window (or opening) was sent */
+  /** when the last packets were sent */
   readonly sentAtMs: number;
-  /** no packet of the window was a repeat, so its ACK gives an RTT sample */
-  readonly clean: boolean;
-  /** the window was sent again */
-  readonly resent: boolean;
-  /** so was the one before it: repeats of the last ACK are its echo */
-  readonly echoing: boolean;
+  /** when the last that had not been sent before were, and the first of them: an ACK of one of them gives an RTT sample */
+  readonly freshAtMs: number;
+  readonly fresh: number;
+  /** when the window was last sent from its start */
+  readonly turnAtMs: number;
+  /** what that start was: the last block before it */
+  readonly turnAfter: number;
+  /** share of the window that gets through at a time, smoothed: 0 to 1 */
+  readonly share: number;
+  /** so many windows are sent twice, because it was poor */
+  readonly poorTurns: number;
+  /** an ACK tells of a gap, and the window is sent from there unless more follow at once */
+  readonly turning: boolean;
+  /** the window is to be sent a second time, without waiting for word */
+  readonly again: boolean;
+  /** the window is sent again because of a repeated ACK */
+  readonly believed: boolean;
+  /** that was an error once */
+  readonly misled: boolean;
+  /** what each block of a window adds to its round trip: little, but on a slow link; `undefined` before the first sample */
+  readonly blockMs: number | undefined;
   /** the peer has answered at least once */
   readonly proven: boolean;
 }
@@ -91,9 +137,17 @@ export function createSender(options: {
     sent: 0,
     highest: 0,
     sentAtMs: 0,
-    clean: true,
-    resent: false,
-    echoing: false,
+    freshAtMs: 0,
+    fresh: 1,
+    turnAtMs: 0,
+    turnAfter: 0,
+    share: 1,
+    poorTurns: 0,
+    turning: false,
+    again: false,
+    believed: false,
+    misled: false,
+    blockMs: undefined,
     proven: false,
   };
   return withOptions(state, options.granted);
@@ -105,7 +159,7 @@ export function stepSender(state: SenderState, input: TransferInput): Step<Sende
   switch (input.kind) {
     case 'start':
       return state.opening.kind === 'plain'
-        ? sendWindow({ ...state, phase: 'data', progressAtMs: input.nowMs }, input.nowMs)
+        ? sendTurn({ ...state, phase: 'data', progressAtMs: input.nowMs }, input.nowMs)
         : sendOpening({ ...state, progressAtMs: input.nowMs }, input.nowMs);
     case 'packet':
       return onPacket(state, input.packet, input.nowMs);
@@ -148,70 +202,89 @@ function onAnswer(state: SenderState, pairs: readonly OptionPair[], nowMs: numbe
   } else if (pairs.length > 0) {
     return stay(state);
   }
-  const timing = next.clean ? addSample(next.timing, nowMs - next.sentAtMs) : next.timing;
-  return sendWindow({ ...next, phase: 'data', proven: true, timing, tries: 0, progressAtMs: nowMs }, nowMs);
+  // Of an opening that was repeated, the answer may be to any.
+  const timing = next.tries === 0 ? addSample(next.timing, nowMs - next.sentAtMs) : next.timing;
+  return sendTurn({ ...next, phase: 'data', proven: true, timing, tries: 0, progressAtMs: nowMs }, nowMs);
 }
 
 function onAck(state: SenderState, block: number, nowMs: number): Step<SenderState> {
   const moved = blocksAfter(state.blocks, block);
-  const outstanding = state.sent - state.blocks;
-  if (moved > outstanding) return stay(state);
+  if (moved > state.sent - state.blocks) return stay(state);
   if (moved === 0) return onRepeatedAck(state, nowMs);
   const acked = state.blocks + moved;
+  // Sent once, or answered sooner than the repeat can have been (Karn; Eifel, RFC 3522).
+  const isSure =
+    acked >= state.fresh && (state.freshAtMs === state.sentAtMs || !isAnswer(state.timing, nowMs - state.sentAtMs));
   const next: SenderState = {
     ...state,
     proven: true,
-    // Only an ACK of the whole window is sure to answer its last packet.
-    timing: state.clean && moved === outstanding ? addSample(state.timing, nowMs - state.sentAtMs) : state.timing,
+    timing: measure(state, isSure, nowMs),
+    blockMs: isSure ? measureBlock(state, acked, nowMs) : state.blockMs,
+    misled: state.misled || (state.believed && !isAnswer(state.timing, nowMs - state.turnAtMs)),
     tries: 0,
-    echoing: moved === outstanding && state.resent,
-    resent: false,
     progressAtMs: nowMs,
     blocks: acked,
     bytes: Math.min(state.size, acked * state.blksize),
   };
-  return acked === state.last ? stay({ ...next, phase: 'done', deadlineMs: Infinity }) : sendWindow(next, nowMs);
+  if (acked === state.last) return stay({ ...next, phase: 'done', deadlineMs: Infinity });
+  if (acked === state.sent) return sendTurn(judge(next), nowMs);
+  if (!isAnswer(state.timing, nowMs - state.turnAtMs)) return sendRest(next, nowMs);
+  const { srttMs = 0 } = next.timing;
+  return stay({ ...next, turning: true, deadlineMs: nowMs + Math.max(SETTLE_MIN_MS, SETTLE_SHARE * srttMs) });
 }
 
-/**
- * The peer repeats its last ACK: with a window, its first block is missing, unless this is a mere copy. A copy comes
- * sooner than any answer can, or it is the echo of a window that was sent twice (followed blindly, one window sent twice
- * makes all that follow go twice). What is perhaps a copy gives the window one round trip to be ACKed, not the whole RTO.
- */
+/** How well the link has carried the window, and whether to send more than one of each. */
+function judge(state: SenderState): SenderState {
+  if (state.poorTurns > 0) return { ...state, share: FAIR_SHARE, poorTurns: state.poorTurns - 1 };
+  const share = 0.75 * state.share + (0.25 * (state.blocks - state.turnAfter)) / (state.sent - state.turnAfter);
+  return { ...state, share, poorTurns: share < POOR_SHARE && isQuick(state) ? POOR_TURNS : 0 };
+}
+
+/** What an ACK that moves the window says of the round trip. */
+function measure(state: SenderState, isSure: boolean, nowMs: number): Timing {
+  if (isSure) return addSample(state.timing, nowMs - state.freshAtMs);
+  return state.tries > 0 ? backOff(state.timing) : easeOff(state.timing);
+}
+
+/** What is over the fastest round trip is the share of each block that was sent before the ACKed one. */
+function measureBlock(state: SenderState, acked: number, nowMs: number): number {
+  const overMs = Math.max(0, nowMs - state.freshAtMs - state.timing.rttMinMs) / (acked + 1 - state.fresh);
+  return state.blockMs === undefined ? overMs : 0.75 * state.blockMs + 0.25 * overMs;
+}
+
+/** The peer repeats its last ACK, or the network does. */
 function onRepeatedAck(state: SenderState, nowMs: number): Step<SenderState> {
-  if (state.windowsize === 1 || state.tries >= TRIES_MAX - 1) return stay(state);
-  const { rttMinMs, srttMs = rttMinMs, rttvarMs } = state.timing;
-  const isTooSoon = nowMs - state.sentAtMs < Math.max(HURRY_MIN_MS, 0.75 * rttMinMs);
-  if (!isTooSoon && !state.echoing) return resendWindow(state, nowMs);
-  const answerMs = Math.max(HURRY_MIN_MS, srttMs + Math.max(4 * rttvarMs, srttMs / 4));
-  return stay({ ...state, deadlineMs: Math.min(state.deadlineMs, state.sentAtMs + answerMs) });
+  if (state.windowsize === 1 || state.turning || state.tries >= TRIES_MAX - 1) return stay(state);
+  const { timing, turnAtMs } = state;
+  const isOverdue = nowMs - turnAtMs >= waitMs(timing, 0, burstMs(state));
+  const isBelieved = !state.misled && isAnswer(timing, nowMs - turnAtMs) && isQuick(state);
+  if (!isOverdue && !isBelieved) return stay(state);
+  const step = sendTurn({ ...state, tries: state.tries + 1 }, nowMs);
+  return { ...step, state: { ...step.state, believed: !isOverdue } };
 }
 
 function onTick(state: SenderState, nowMs: number): Step<SenderState> {
   if (nowMs < state.deadlineMs) return stay(state);
+  if (state.turning) return sendTurn(judge(state), nowMs);
+  if (state.again) return sendAgain(state, nowMs);
   const isServer = state.opening.kind !== 'request';
   const repeatsMax = isServer && !state.proven ? UNPROVEN_REPEATS_MAX : TRIES_MAX - 1;
   if (state.tries >= repeatsMax || nowMs - state.progressAtMs >= state.timing.patienceMs) {
     const what = state.phase === 'open' ? 'no answer' : `no ACK of block ${state.blocks + 1}`;
     return failTimeout(state.proven || !isServer ? state : { ...state, phase: 'open' }, what, nowMs);
   }
-  return state.phase === 'open' ? sendOpening({ ...state, tries: state.tries + 1 }, nowMs) : resendWindow(state, nowMs);
-}
-
-function resendWindow(state: SenderState, nowMs: number): Step<SenderState> {
-  return sendWindow({ ...state, tries: state.tries + 1, resent: true }, nowMs);
+  const next: SenderState = { ...state, tries: state.tries + 1 };
+  return state.phase === 'open' ? sendOpening(next, nowMs) : sendTurn(next, nowMs);
 }
 
 function sendOpening(state: SenderState, nowMs: number): Step<SenderState> {
   const effect: Effect =
     state.opening.kind === 'oack' ? { kind: 'send-oack', options: state.opening.options } : { kind: 'send-request' };
-  const again = state.tries > 0;
   return {
     state: {
       ...state,
       sentAtMs: nowMs,
-      clean: !again,
-      repeats: state.repeats + (again ? 1 : 0),
+      repeats: state.repeats + (state.tries > 0 ? 1 : 0),
       deadlineMs: nextDeadline(state, nowMs, waitMs(state.timing, state.tries)),
     },
     effects: [effect],
@@ -219,22 +292,53 @@ function sendOpening(state: SenderState, nowMs: number): Step<SenderState> {
 }
 
 /** Sends exactly `windowsize` blocks after the last ACKed one, or what is left, and waits (RFC 7440 §4). */
-function sendWindow(state: SenderState, nowMs: number): Step<SenderState> {
-  const first = state.blocks + 1;
+function sendTurn(state: SenderState, nowMs: number): Step<SenderState> {
+  const { blocks, timing } = state;
+  const again = state.poorTurns > 0 && state.tries === 0 && isQuick(state);
+  const next: SenderState = { ...state, turnAtMs: nowMs, turnAfter: blocks, turning: false, again, believed: false };
+  return sendBlocks(next, blocks + 1, nowMs, again ? AGAIN_SHARE * (timing.srttMs ?? 0) : Infinity);
+}
+
+/** The window once more, before there is word of it. */
+function sendAgain(state: SenderState, nowMs: number): Step<SenderState> {
+  return sendBlocks({ ...state, again: false }, state.blocks + 1, nowMs, Infinity);
+}
+
+/** The window has moved, and what was sent of it is under way: only what is new in it. */
+function sendRest(state: SenderState, nowMs: number): Step<SenderState> {
+  if (state.sent === state.last) return stay(state);
+  return sendBlocks(state, state.sent + 1, nowMs, state.again ? state.deadlineMs - nowMs : Infinity);
+}
+
+/** Sends from `first` to the end of the window. */
+function sendBlocks(state: SenderState, first: number, nowMs: number, waitMaxMs: number): Step<SenderState> {
   const sent = Math.min(state.blocks + state.windowsize, state.last);
-  const repeated = Math.max(0, Math.min(state.highest, sent) - state.blocks);
+  const fresh = Math.max(first, state.highest + 1);
+  const isFresh = fresh <= sent;
   return {
     state: {
       ...state,
       sent,
+      fresh: isFresh ? fresh : state.fresh,
+      freshAtMs: isFresh ? nowMs : state.freshAtMs,
       highest: Math.max(state.highest, sent),
       sentAtMs: nowMs,
-      clean: repeated === 0,
-      repeats: state.repeats + repeated,
-      deadlineMs: nextDeadline(state, nowMs, waitMs(state.timing, state.tries)),
+      repeats: state.repeats + Math.max(0, Math.min(fresh, sent + 1) - first),
+      deadlineMs: nextDeadline(state, nowMs, Math.min(waitMaxMs, waitMs(state.timing, state.tries, burstMs(state)))),
     },
-    effects: [{ kind: 'send-data', first, count: sent - state.blocks, blksize: state.blksize }],
+    effects: [{ kind: 'send-data', first, count: sent + 1 - first, blksize: state.blksize }],
   };
+}
+
+/** What a window may take on the way, on top of a round trip. */
+function burstMs(state: SenderState): number {
+  return (state.windowsize - 1) * (state.blockMs ?? state.blksize / BYTES_PER_MS);
+}
+
+/** Whether a window is a small part of the round trip, and that is steady: what is lost is not lost in a full queue. */
+function isQuick(state: SenderState): boolean {
+  const { srttMs = 0 } = state.timing;
+  return isSteady(state.timing) && burstMs(state) <= Math.max(1, QUICK_SHARE * srttMs);
 }
 
 function withOptions(state: SenderState, granted: Options): SenderState {

@@ -15,7 +15,7 @@ export interface Source extends Disposable {
   /**
    * Fills the buffers, one after the other.
    *
-   * @param offset - within 0 … size; never before the offset of an earlier call less what that call has read
+   * @param offset - within 0 … size; what was read may be asked again
    * @throws {RefusedError} when the bytes are not there any more
    */
   read(offset: number, into: readonly Uint8Array[]): void;
@@ -23,6 +23,8 @@ export interface Source extends Disposable {
 
 /** Chunk in which a file is encoded. */
 const CHUNK_BYTES = 64 * 1024;
+/** Encoded bytes that are kept behind those asked: a window may be sent again. Before that, encoding begins anew. */
+const KEPT_BYTES = 128 * 1024;
 
 /** Bytes in memory. */
 export class MemorySource implements Source {
@@ -122,11 +124,17 @@ export class NetasciiSource implements Source {
     closeSync(this.#fd);
   }
 
-  /** Drops what is before `start`, for it is ACKed, and encodes on until `end`. */
+  /** Drops what is long before `start`, and encodes on until `end`. */
   #holdTo(start: number, end: number): void {
-    const parts = [this.#held.subarray(start - this.#heldAt)];
+    if (start < this.#heldAt) {
+      this.#held = new Uint8Array(0);
+      this.#heldAt = 0;
+      this.#fileAt = 0;
+    }
+    const keptAt = Math.max(this.#heldAt, start - KEPT_BYTES);
+    const parts = [this.#held.subarray(keptAt - this.#heldAt)];
     let length = parts[0]?.length ?? 0;
-    while (start + length < end) {
+    while (keptAt + length < end) {
       const chunk = new Uint8Array(Math.min(CHUNK_BYTES, this.#fileSize - this.#fileAt));
       if (chunk.length === 0) throw new RefusedError(ERROR_CODE.notDefined, 'the file has changed while it was read');
       this.#fileAt += readFully(this.#fd, chunk, this.#fileAt, this.#fileSize);
@@ -135,7 +143,7 @@ export class NetasciiSource implements Source {
       length += encoded.length;
     }
     this.#held = parts.length === 1 ? (parts[0] ?? this.#held) : Buffer.concat(parts);
-    this.#heldAt = start;
+    this.#heldAt = keptAt;
   }
 }
 
