@@ -296,6 +296,12 @@ function describeLimits(samples: Samples, drivers: readonly Driver[]): readonly 
   if (rate.some((value) => value !== undefined)) {
     lines.push(`flood: ${rate.map((value) => (value ?? 0).toFixed(0)).join(', ')} forged requests a second were sent`);
   }
+  for (const driver of drivers) {
+    const ours = select(samples.churn ?? [], driver);
+    const [count, before, after] = ['transfers', 'rss_before_MB', 'rss_after_MB'].map((field) => median(ours, field));
+    if (before === undefined || after === undefined) continue;
+    lines.push(`memory, ${driver}: ${before.toFixed(1)} MB, after ${count} more transfers ${after.toFixed(1)} MB`);
+  }
   return lines;
 }
 

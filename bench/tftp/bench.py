@@ -121,7 +121,9 @@ class MemSampler(threading.Thread):
         self.pid, self.every, self.pss, self.rss, self.done = pid, every, 0.0, 0.0, threading.Event()
 
     def run(self):
-        while not self.done.wait(self.every):
+        ended = False
+        while not ended:
+            ended = self.done.wait(self.every)   # and once at the end: a run may be shorter than the pause
             p, r = memory(self.pid)
             self.pss, self.rss = max(self.pss, p), max(self.rss, r)
 
@@ -255,9 +257,10 @@ def measured(srv, args, timeout=400):
     r = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
     out = json.loads(r.stdout.strip().splitlines()[-1]) if r.stdout.strip() else {"MBps": 0, "failed": 1, "last_error": r.stderr[-200:]}
     if ms:
+        spent = srv.cpu() - c0
         ms.done.set()
         ms.join()
-        out["server_cpu_s"] = round(srv.cpu() - c0, 4)
+        out["server_cpu_s"] = round(spent, 4)
         out["server_pss_MB"], out["server_rss_MB"] = round(ms.pss, 1), round(ms.rss, 1)
         if out.get("bytes"):
             out["server_cpu_s_per_GB"] = round(out["server_cpu_s"] / out["bytes"] * 1e9, 3)

@@ -169,7 +169,7 @@ export const GOALS: readonly Goal[] = [
   },
   {
     name: 'memory-after',
-    what: 'server after 100 000 transfers (--full: 1 000 000), more by',
+    what: 'server after a million transfers (--full), more by',
     from: 'churn',
     unit: 'MB',
     better: 'less',

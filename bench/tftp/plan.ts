@@ -64,12 +64,12 @@ export function planMeasurements({ quick, full, rounds: asked }: Extent): readon
     {
       name: 'download',
       peers: ['tftpd-hpa', 'dnsmasq', 'atftpd'],
-      argv: words(`throughput ${best} --size ${(quick ? 64 : 256) * MIB} --rounds ${rounds}`),
+      argv: words(`throughput ${best} --size ${(quick ? 32 : 256) * MIB} --rounds ${rounds}`),
     },
     {
       name: 'lockstep',
       peers: ['tftpd-hpa'],
-      argv: words(`throughput --blk 512,1468 --win 1 --size ${(quick ? 8 : 16) * MIB} --rounds ${rounds}`),
+      argv: words(`throughput --blk 512,1468 --win 1 --size ${(quick ? 4 : 16) * MIB} --rounds ${rounds}`),
     },
     {
       name: 'clients',
@@ -84,12 +84,12 @@ export function planMeasurements({ quick, full, rounds: asked }: Extent): readon
       argv: words(`upload --blk 1468 --win 16 --clients 16 --each ${(quick ? 2 : 8) * MIB} --rounds ${rounds}`),
     },
     { name: 'open', peers: [], argv: words(`hold --count ${quick ? 500 : 1000} --rounds ${few} ${SETTLE}`) },
-    { name: 'churn', peers: [], argv: words(`churn --count ${full ? 1_000_000 : 100_000} --deadline 1800 ${SETTLE}`) },
+    { name: 'churn', peers: [], argv: words(`churn --count ${churnCount({ quick, full })} --deadline 1800 ${SETTLE}`) },
     {
       name: 'crowd',
       peers: [],
       argv: words(
-        `concurrency --spread --blk 1468 --win 64 --clients 4096 --transfers 4096 --each 65536 --rounds ${few}`,
+        `concurrency --spread --blk 1468 --win 64 --clients 4096 --transfers 4096 --each 65536 --rounds ${quick ? 1 : few}`,
       ),
     },
     {
@@ -104,10 +104,18 @@ export function planMeasurements({ quick, full, rounds: asked }: Extent): readon
     {
       name: 'flood',
       peers: [],
-      argv: words(`flood --transfers 5 --blk 1468 --win 64 --rate 20000 --deadline 60 --each ${MIB} --rounds ${few}`),
+      argv: words(
+        `flood --transfers 5 --blk 1468 --win 64 --rate 20000 --deadline 60 --each ${MIB} --rounds ${quick ? 1 : few}`,
+      ),
     },
   ];
 }
+
+/** Transfers between two looks at the server's memory, after as many as its heap needs to find its size. */
+const churnCount = ({ quick, full }: Pick<Extent, 'quick' | 'full'>): number => {
+  if (full) return 1_000_000;
+  return quick ? 20_000 : 100_000;
+};
 
 const lossWindow = (rounds: number): readonly string[] =>
   words(`loss ${RTT_20_MS} --blk 1468 --win 64 --loss 1,5 --each ${4 * MIB} --rounds ${rounds} --parallel 2`);
