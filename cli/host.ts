@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Chain, Connection } from '../connections/connection.ts';
 import { formatChainText } from '../connections/chain.ts';
+import { checkChain } from '../connections/hops.ts';
 import { openChain } from '../connections/open.ts';
 import type { ImageInputs } from '../image/build.ts';
 import { bundle, type Bundle } from '../image/bundle.ts';
@@ -21,6 +22,7 @@ import { loadHostDefinition } from '../properties/load-host.ts';
 import { formatPlan, planHost } from '../properties/plan.ts';
 import { describeApplication } from '../properties/property.ts';
 import type { PropertyResult } from '../properties/work.ts';
+import { agentBundle } from './agent-bundle.ts';
 import { DATA_HELP, dataOption, dataStore, jsonOption, onOption } from './host-options.ts';
 import { onInterrupt } from './interrupt.ts';
 
@@ -207,9 +209,10 @@ export function formatResult({ outcome, description, error, children }: Property
 
 /** Checks what can be checked, and only then connects. */
 export async function openHost(definition: HostDefinition, on: Chain, data: DataStore): Promise<Connection> {
-  // Native is the most that a chain can be; deploy and plan look at what it is.
-  await checkHost(definition, 'native', data);
-  return await openChain(on);
+  // Where only looking tells, it may be native; deploy and plan check again what it is.
+  const gives = checkChain(on).at(-1)?.row.gives ?? 'native';
+  await checkHost(definition, gives === 'posix' ? 'posix' : 'native', data);
+  return await openChain(on, { data: data.forConnections(), agent: agentBundle() });
 }
 
 function optionsOf(args: HostArguments): HostOptions & { readonly data: DataStore } {

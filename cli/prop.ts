@@ -3,19 +3,13 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Command } from 'commander';
-import type { Chain } from '../connections/connection.ts';
+import type { Chain, Json } from '../connections/connection.ts';
 import { type Arg, isOptionalArg, typeOf, usageOf } from '../properties/args.ts';
 import { unapplied } from '../properties/combinators.ts';
 import { deploy } from '../properties/deploy.ts';
 import type { HostDefinition } from '../properties/host-definition.ts';
 import { formatPlan, planHost } from '../properties/plan.ts';
-import {
-  type Json,
-  type PropertyApplication,
-  checkApplication,
-  readRegistered,
-  registeredIds,
-} from '../properties/property.ts';
+import { type PropertyApplication, checkApplication, readRegistered, registeredIds } from '../properties/property.ts';
 import { formatReport, formatResult, openHost, print, printJson, reportData } from './host.ts';
 import { DATA_HELP, dataOption, dataStore, jsonOption, onOption } from './host-options.ts';
 import { onInterrupt } from './interrupt.ts';

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { formatChainText, normaliseChain } from '../connections/chain.ts';
 import { type Chain, type Hop, text } from '../connections/connection.ts';
-import { HOPS, checkHop } from '../connections/hops.ts';
+import { checkHop } from '../connections/hops.ts';
 import { arg, textThat } from './args.ts';
 import { isAbsolutePath } from './file.ts';
 import { type HostDefinition, checkHostDefinition } from './host-definition.ts';
@@ -230,7 +230,7 @@ export const as: (user: string, child: PropertyApplication) => PropertyApplicati
   },
 });
 
-const becoming = (user: string): readonly Hop[] => [[Object.hasOwn(HOPS, 'as') ? 'as' : 'sudo', { user }]];
+const becoming = (user: string): readonly Hop[] => [['as', { user }]];
 
 /** Another host definition, deployed through more hops: from a host into its containers, or to another host from there. */
 export const deploys: (hops: Chain, host: HostDefinition) => PropertyApplication = defineCombinator<

@@ -7,7 +7,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Connection } from '../connections/connection.ts';
+import type { Connection, DataSource as ConnectionData } from '../connections/connection.ts';
 import { textThat } from './args.ts';
 import { Secret, SecretMask } from './secret.ts';
 
@@ -99,6 +99,18 @@ export class DataStore {
     });
     this.#read.set(key, reading);
     return await reading;
+  }
+
+  /** As connections ask for it: passwords of hops. */
+  forConnections(): ConnectionData {
+    return async (ref) => {
+      try {
+        return (await this.read(ref, true)).reveal();
+      } catch (error) {
+        if (error instanceof MissingDataError) return undefined;
+        throw error;
+      }
+    };
   }
 
   async #newest(ref: DataRef, mayAsk = true): ReturnType<DataSource['find']> {

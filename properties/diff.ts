@@ -1,5 +1,6 @@
 /** Differences: of texts, as a unified diff; of lists of applications, as what came, went and stayed. */
-import { type Json, type PropertyApplication, canonicalJson } from './property.ts';
+import type { Json } from '../connections/connection.ts';
+import { type PropertyApplication, canonicalJson } from './property.ts';
 
 /** Unchanged lines shown around a change. */
 const CONTEXT = 3;

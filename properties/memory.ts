@@ -9,14 +9,13 @@
  * with what is there.
  */
 import { z } from 'zod';
-import type { Connection } from '../connections/connection.ts';
+import type { Connection, Json } from '../connections/connection.ts';
 import type { FactRequest, Facts } from './facts.ts';
 import { type HostDefinition, definitionDigest, withoutPlaces } from './host-definition.ts';
 import {
   APPLICATION,
   type CombinatorDefinition,
   FailedChangeError,
-  type Json,
   type PropertyApplication,
   canonicalJson,
   checkApplication,

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { z } from 'zod';
+import type { Json } from '../connections/connection.ts';
 import { has, note } from './_toy.ts';
 import { arg } from './args.ts';
 import {
-  type Json,
   applicationDigest,
   canonicalJson,
   defineProperty,

@@ -9,7 +9,8 @@
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import type { Hop, RunOptions, RunResult } from '../connections/connection.ts';
+import type { Hop, Json, RunOptions, RunResult } from '../connections/connection.ts';
+import type { NativeFunction } from '../connections/native.ts';
 import { type ArgsOf, PropertyArgumentError, checkArgs, describeValue, textThat, usageOf } from './args.ts';
 import type { DataRef } from './data.ts';
 import type { FactRequest, Facts } from './facts.ts';
@@ -17,9 +18,6 @@ import type { AttrsToAdd, HostAttrs } from './host-attrs.ts';
 import type { HostDefinition } from './host-definition.ts';
 import type { ReadOnlyArgv } from './read-only.ts';
 import type { Secret } from './secret.ts';
-
-/** Plain data, as JSON holds it. */
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
 /** A property applied to arguments: data. */
 export interface PropertyApplication {
@@ -85,6 +83,8 @@ export interface HostWriter extends HostReader {
   writeFile(path: string, content: string | Uint8Array, options: { readonly mode: number }): Promise<void>;
   /** Reads a file of the controller; an error when its digest is another one. */
   readSource(source: Source): Promise<Uint8Array>;
+  /** For properties of kind `native`: calls a function of ours at the far end. */
+  call<A extends readonly Json[], R extends Json>(native: NativeFunction<A, R>, ...args: A): Promise<R>;
   progress(line: string): void;
 }
 

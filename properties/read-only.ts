@@ -81,7 +81,8 @@ const READ_ONLY: Readonly<Record<ReadOnlyProgram, Rule>> = {
   grep: always,
   hostname: (words) => words.every((word) => /^-[afdiIs]$/.test(word)),
   id: always,
-  ip: (words) => words.includes('show') && !words.some((word) => /^(set|add|del|replace|exec)/.test(word)),
+  // Its words may be shortened: only the full one, at its place.
+  ip: (words) => words.filter((word) => !word.startsWith('-'))[1] === 'show',
   ls: always,
   lsblk: always,
   lsmod: always,

@@ -6,15 +6,18 @@
  */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { shareAttributes } from '../connections/attributes.ts';
 import {
   type Connection,
   type Hop,
+  type Json,
   type RunOptions,
   CommandError,
   FileError,
   HopError,
 } from '../connections/connection.ts';
 import { checkHop } from '../connections/hops.ts';
+import { callNative } from '../connections/native.ts';
 import { type DataRef, type DataStore, MissingDataError, describeRef } from './data.ts';
 import { DebtBook } from './debts.ts';
 import { type FactRequest, FactStore } from './facts.ts';
@@ -28,7 +31,6 @@ import {
   type HostReader,
   type HostWriter,
   InapplicablePropertyError,
-  type Json,
   NotReversibleError,
   type Outcome,
   type PlanWalk,
@@ -385,6 +387,7 @@ export class Work {
       run,
       writeFile: (path, content, options) => this.#connection.writeFile(path, content, options),
       readSource,
+      call: (native, ...args) => callNative(this.#connection, native, ...args),
       progress: (line) => this.#run.onProgress({ kind: 'line', line: mask.hide(line) }),
     };
   }
@@ -485,7 +488,8 @@ async function openHops(base: Connection, hops: readonly Hop[]): Promise<Connect
   const stack = new AsyncDisposableStack();
   let connection = base;
   try {
-    for (const { row, args } of checked) connection = stack.use(await row.open(connection, args));
+    for (const { row, args } of checked)
+      connection = stack.use(await row.open(connection, args, connection.native?.agent));
   } catch (error) {
     await stack.disposeAsync();
     if (error instanceof HopError)
@@ -495,7 +499,9 @@ async function openHops(base: Connection, hops: readonly Hop[]): Promise<Connect
       });
     throw error;
   }
-  return { ...connection, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+  const opened: Connection = { ...connection, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+  shareAttributes(connection, opened);
+  return opened;
 }
 
 async function each(

@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { HostDefinitionError } from './host-definition.ts';
+import { loadHostDefinition } from './load-host.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'buildos-load-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+const FILE = JSON.stringify(join(import.meta.dirname, 'file.ts'));
+const HOST = `{ name: 'my-host', summary: 'mine', base: { distribution: 'debian', suite: 'trixie' }, properties: [file.absent('/x')] }`;
+
+let made = 0;
+function module(text: string): string {
+  const path = join(folder, `host-${made++}.ts`);
+  writeFileSync(path, `import * as file from ${FILE};\n${text}\n`);
+  return path;
+}
+
+const RIGHT: readonly (readonly [name: string, text: string])[] = [
+  ['an export named host', `export const other = 1; export const host = ${HOST};`],
+  ['the default export', `export default ${HOST};`],
+  ['the only one that can be', `export const version = '1'; export const whatever = ${HOST};`],
+  ['a function', `export function host() { return ${HOST}; }`],
+  [
+    'a function of inputs',
+    `export function whatever(inputs: { note: string }) { return { ...${HOST}, summary: inputs.note }; }`,
+  ],
+];
+
+for (const [name, text] of RIGHT) {
+  test(`a host definition is found: ${name}`, async () => {
+    const loaded = await loadHostDefinition(module(text));
+    const definition = loaded.define({ note: 'mine' });
+    assert.deepEqual([definition.name, definition.summary], ['my-host', 'mine']);
+    assert.equal(loaded.wantsInputs, name === 'a function of inputs');
+  });
+}
+
+const WRONG: readonly (readonly [name: string, text: string, message: RegExp])[] = [
+  ['nothing', '', /it exports nothing/],
+  ['something else', 'export const a = 1, b = "x";', /it exports a, b$/],
+  ['two that could be', `export const a = ${HOST}, b = ${HOST};`, /more than one could be it/],
+  [
+    'a host without a suite',
+    'export const host = { name: "x", summary: "", base: { distribution: "debian" }, properties: [] };',
+    /"host" of .* at base.suite: /,
+  ],
+  ['a host with a member too many', `export const host = { ...${HOST}, packages: [] };`, /packages/],
+  ['a name that cannot be', `export const host = { ...${HOST}, name: '../x' };`, /at name: must be lower case/],
+  [
+    'an unknown property',
+    `export const host = { ...${HOST}, properties: [{ p: 'no.such', a: [] }] };`,
+    /properties\.0 is wrong/,
+  ],
+  [
+    'a wrong argument',
+    `export const host = { ...${HOST}, properties: [{ p: 'file.absent', a: [5] }] };`,
+    /properties\.0 is wrong/,
+  ],
+  ['a function that returns none', 'export const host = () => 5;', /what "host" of .* returns/],
+  ['a module that throws', `throw new Error('broken');`, /Cannot load the host definition/],
+  ['a module that is none', 'export const = ;', /Cannot load the host definition/],
+];
+
+for (const [name, text, message] of WRONG) {
+  test(`no host definition: ${name}`, async () => {
+    await assert.rejects(
+      async () => (await loadHostDefinition(module(text))).define(undefined),
+      (error) => {
+        assert.ok(error instanceof HostDefinitionError);
+        assert.match(error.message, message);
+        assert.ok(error.hint !== undefined || error.cause !== undefined);
+        return true;
+      },
+    );
+  });
+}
+
+test('a file that is not there is told', async () => {
+  await assert.rejects(loadHostDefinition(join(folder, 'absent.ts')), /there is no such file/);
+});
