@@ -38,7 +38,7 @@ export async function listenDgram(at: ListenAt, handler: ListenHandler): Promise
 
 function bind(at: Exclude<ListenAt, { readonly fd: number }>): Socket {
   const { address, port, ipv6Only = false } = at;
-  const socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', ipv6Only });
+  const socket = createSocket(isIPv6(address) ? { type: 'udp6', ipv6Only } : { type: 'udp4' });
   try {
     socket.bindSync({ address, port });
     return socket;

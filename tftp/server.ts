@@ -121,6 +121,7 @@ export interface ServeOptions {
   readonly windowsizeMax?: number | undefined;
   /** transfers at once; beyond that requests are ignored, and clients ask again */
   readonly transfersMax?: number | undefined;
+  /** of one address */
   readonly transfersPerPeerMax?: number | undefined;
   readonly onTransfer?: ((event: TransferEvent) => void) | undefined;
   /** a transfer has begun; `onTransfer` tells its end */
@@ -233,6 +234,8 @@ class Server implements TftpServer {
   /** those not yet proven, oldest first */
   readonly #unproven = new Set<Running>();
   readonly #onAbort = (): void => void this.close();
+  /** uploads that are done and only wait to repeat their last ACK, oldest first; they hold no place */
+  readonly #dallying = new Set<Running>();
   /** requests that are being opened (netascii reads the file first) */
   readonly #opening = new Set<string>();
   #closing: Promise<void> | undefined;
@@ -351,7 +354,7 @@ class Server implements TftpServer {
   #makeRoom(address: string): boolean {
     const { transfersMax = TRANSFERS_MAX, transfersPerPeerMax = TRANSFERS_PER_PEER_MAX } = this.#options;
     if ((this.#perPeer.get(address) ?? 0) >= transfersPerPeerMax) return false;
-    if (this.#running.size + this.#opening.size < transfersMax) return true;
+    if (this.#running.size - this.#dallying.size + this.#opening.size < transfersMax) return true;
     const [oldest] = this.#unproven;
     oldest?.stop(ERROR_CODE.notDefined, 'the server is busy');
     return oldest !== undefined;
@@ -441,6 +444,7 @@ class Server implements TftpServer {
         work.source?.[Symbol.dispose]();
         work.sink?.[Symbol.dispose]();
         if (state.phase !== 'failed') onWritten?.(state.bytes);
+        if (state.phase === 'dally') this.#dally(running);
         this.#report(packet, asker, cause, { state, durationMs: performance.now() - startedMs });
       },
       onClosed: () => this.#remove(running, socket),
@@ -456,10 +460,23 @@ class Server implements TftpServer {
   #remove(running: Running, socket: PeerSocket): void {
     if (this.#running.get(running.key) === running) this.#running.delete(running.key);
     this.#unproven.delete(running);
-    const left = (this.#perPeer.get(running.peer) ?? 1) - 1;
-    if (left === 0) this.#perPeer.delete(running.peer);
-    else this.#perPeer.set(running.peer, left);
+    if (!this.#dallying.delete(running)) this.#leave(running.peer);
     socket.close();
+  }
+
+  /** It gives up its place. As many may dally as may run: the oldest has to go, whose peer has its ACK most surely. */
+  #dally(running: Running): void {
+    this.#leave(running.peer);
+    this.#dallying.add(running);
+    const { transfersMax = TRANSFERS_MAX } = this.#options;
+    const [oldest] = this.#dallying;
+    if (this.#dallying.size > transfersMax) oldest?.stop(ERROR_CODE.notDefined, 'done');
+  }
+
+  #leave(peer: string): void {
+    const left = (this.#perPeer.get(peer) ?? 1) - 1;
+    if (left === 0) this.#perPeer.delete(peer);
+    else this.#perPeer.set(peer, left);
   }
 
   #answerError(asker: Asker, code: number, message: string): void {
