@@ -105,7 +105,7 @@ export function planMeasurements({ quick, full, rounds: asked }: Extent): readon
       name: 'flood',
       peers: [],
       argv: words(
-        `flood --transfers 5 --blk 1468 --win 64 --rate 20000 --deadline 60 --each ${MIB} --rounds ${quick ? 1 : few}`,
+        `flood --transfers 5 --blk 1468 --win 64 --rate 20000 --deadline 30 --limit 40 --each ${MIB} --rounds ${quick ? 1 : few}`,
       ),
     },
   ];
