@@ -27,7 +27,7 @@ import { ERROR_CODE } from './packet.ts';
 
 /** Bytes that arrive. */
 export interface Sink extends Disposable {
-  /** Takes the next bytes. @throws {RefusedError} when they cannot be kept */
+  /** Takes the next bytes. @throws {RefusedError} when they cannot be kept, or earlier ones could not */
   write(bytes: Uint8Array): void;
   /** All is there: puts it in place. @throws {RefusedError} when that fails; nothing has changed then */
   commit(): void;
@@ -41,8 +41,10 @@ export type WriteRule = 'once' | 'replace' | 'append';
 /** Others (the read-only server on port 69) may read what was written. */
 const FILE_MODE = 0o644;
 const COPY_CHUNK_BYTES = 64 * 1024;
+/** What is collected before it is written: a call for each block costs more than the block. */
+const PENDING_BYTES_MAX = 32 * 1024;
 
-/** Collects bytes in memory. */
+/** Collects bytes in memory, as they are: the client's socket gives each datagram memory of its own. */
 export class MemorySink implements Sink {
   readonly #chunks: Uint8Array[] = [];
 
@@ -105,6 +107,9 @@ export class FileSink implements Sink {
   readonly #options: FileSinkOptions;
   readonly #temporary: string;
   readonly #fd: number;
+  /** not yet written; allocated with the first bytes */
+  #pending: Uint8Array | undefined;
+  #pendingLength = 0;
   #open = true;
 
   /** @throws {RefusedError} when the rule forbids it already now */
@@ -124,7 +129,14 @@ export class FileSink implements Sink {
   write(bytes: Uint8Array): void {
     this.#checkOpen();
     try {
-      writeFully(this.#fd, bytes, null);
+      if (this.#pendingLength + bytes.length > PENDING_BYTES_MAX) this.#flush();
+      if (bytes.length > PENDING_BYTES_MAX) {
+        writeFully(this.#fd, bytes, null);
+        return;
+      }
+      this.#pending ??= new Uint8Array(PENDING_BYTES_MAX);
+      this.#pending.set(bytes, this.#pendingLength);
+      this.#pendingLength += bytes.length;
     } catch (error) {
       throw toRefused(error);
     }
@@ -135,6 +147,7 @@ export class FileSink implements Sink {
     const { parent, part, rule } = this.#options;
     const target = `${parent.path}/${part}`;
     try {
+      this.#flush();
       this.#checkRule();
       if (rule === 'replace') renameSync(this.#temporary, target);
       // link(2) fails when the name is there, which rename(2) does not.
@@ -148,6 +161,7 @@ export class FileSink implements Sink {
   [Symbol.dispose](): void {
     if (!this.#open) return;
     this.#open = false;
+    this.#pending = undefined;
     closeSync(this.#fd);
     try {
       unlinkSync(this.#temporary);
@@ -158,6 +172,12 @@ export class FileSink implements Sink {
       this.#options.parent[Symbol.dispose]();
       this.#options.onDispose?.(this);
     }
+  }
+
+  #flush(): void {
+    if (this.#pending === undefined || this.#pendingLength === 0) return;
+    writeFully(this.#fd, this.#pending.subarray(0, this.#pendingLength), null);
+    this.#pendingLength = 0;
   }
 
   #checkOpen(): void {

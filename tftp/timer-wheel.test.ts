@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { type Waiting, TimerWheel } from './timer-wheel.ts';
+
+class Sleeper implements Waiting {
+  deadlineMs: number;
+  readonly wokenAtMs: number[] = [];
+
+  constructor(afterMs: number) {
+    this.deadlineMs = performance.now() + afterMs;
+  }
+
+  onDeadline(): void {
+    this.wokenAtMs.push(performance.now());
+    this.deadlineMs = Infinity;
+  }
+}
+
+test('each is woken once, not before its deadline and not much after, also beyond one turn of the wheel', async () => {
+  const wheel = new TimerWheel();
+  const sleepers = [0, 1, 2, 7, 40, 41, 300, 511, 512, 700].map((afterMs) => new Sleeper(afterMs));
+  const due = sleepers.map((sleeper) => sleeper.deadlineMs);
+  for (const sleeper of sleepers) wheel.set(sleeper);
+  await sleep(900);
+  for (const [index, sleeper] of sleepers.entries()) {
+    const lateMs = (sleeper.wokenAtMs[0] ?? Infinity) - (due[index] ?? 0);
+    assert.equal(sleeper.wokenAtMs.length, 1, `sleeper ${index}`);
+    assert.ok(lateMs >= 0 && lateMs < 100, `sleeper ${index} ${lateMs} ms late`);
+  }
+  assert.equal(wheel.size, 0);
+});
+
+test('a deadline that is put off or comes nearer counts as it is at last', async () => {
+  const wheel = new TimerWheel();
+  const later = new Sleeper(10);
+  const sooner = new Sleeper(400);
+  for (const sleeper of [later, sooner]) wheel.set(sleeper);
+  later.deadlineMs += 100;
+  wheel.set(later);
+  sooner.deadlineMs -= 370;
+  wheel.set(sooner);
+  await sleep(70);
+  assert.equal(later.wokenAtMs.length, 0);
+  assert.equal(sooner.wokenAtMs.length, 1);
+  await sleep(100);
+  assert.equal(later.wokenAtMs.length, 1);
+});
+
+test('who is deleted sleeps on, also when another deletes it', async () => {
+  const wheel = new TimerWheel();
+  const [first, second] = [new Sleeper(5), new Sleeper(5)];
+  for (const sleeper of [first, second]) wheel.set(sleeper);
+  first.onDeadline = () => {
+    first.deadlineMs = Infinity;
+    wheel.delete(second);
+  };
+  await sleep(40);
+  assert.equal(second.wokenAtMs.length, 0);
+  assert.equal(wheel.size, 0);
+});
