@@ -16,7 +16,7 @@ const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
   /** Roots, the initrd and its compressed payload. */
   image: ['mmdebstrap', 'debian-archive-keyring', 'gpgv', 'squashfs-tools', 'xz-utils', 'kmod', 'binutils'],
   /** Unified kernel images, and their signatures. */
-  uki: ['systemd-boot-efi', 'sbsigntool'],
+  uki: ['systemd-boot-efi', 'sbsigntool', 'openssl'],
   /** The container's root, and a btrfs disk for it. */
   machine: ['mmdebstrap', 'debian-archive-keyring', 'gpgv', 'btrfs-progs', 'e2fsprogs', 'xz-utils'],
   /** The private network and QEMU. */

@@ -128,6 +128,8 @@ function firmwareArgs(guest: QemuGuest): string[] {
         guest.ovmf.secureBoot === true
           ? ['-machine', 'q35,smm=on', '-global', 'driver=cfi.pflash01,property=secure,value=on']
           : ['-machine', 'q35'],
+        // IPv6 is tried before HTTP, and takes a minute to give up where nobody answers.
+        ['-fw_cfg', 'name=opt/org.tianocore/IPv6PXESupport,string=n'],
         ['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${escapeComma(guest.ovmf.code)}`],
         ['-drive', `if=pflash,unit=1,format=raw,file=${escapeComma(guest.ovmf.vars)}`],
       ].flat();
