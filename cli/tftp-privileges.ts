@@ -1,9 +1,11 @@
 /**
  * From root to a user that may do little, once the sockets are there: groups, group, user, in this order, for all threads
- * (glibc sees to that). What the folder then looks like is checked, so that a server that can read nothing does not start.
+ * (glibc sees to that); the right to bind low ports may stay. What the folder then looks like is checked, so that a server that can read nothing does not start.
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+
+import { loadFfi } from '../tftp/driver-syscalls.ts';
 
 /** Privileges cannot be dropped, or too few are left. */
 export class PrivilegeError extends Error {
@@ -62,19 +64,56 @@ function findUser(wanted: string, passwd: string): User {
 /**
  * Becomes the user, for good.
  *
+ * @param options.keepsBinding - keep the right to bind ports below 1024, for addresses that appear later; nothing else, and for
+ *   this thread only. Without node:ffi it is not kept
  * @throws {PrivilegeError} when that fails or is not for good
  */
-export function becomeUser(user: User): void {
+export function becomeUser(user: User, options: { readonly keepsBinding: boolean }): void {
+  const capabilities = options.keepsBinding ? openCapabilities() : undefined;
   try {
+    capabilities?.keep();
     process.setgroups?.([user.gid]);
     process.setgid?.(user.gid);
     process.setuid?.(user.uid);
+    capabilities?.leaveBinding();
   } catch (error) {
     const hint = 'in a container without this right, --user root goes on as root';
     throw new PrivilegeError(`Cannot become the user ${user.name} (${user.uid}:${user.gid})`, hint, { cause: error });
   }
   if (user.uid !== 0 && canBecomeRoot()) {
     throw new PrivilegeError(`The user ${user.name} can become root again`, 'take another one with --user');
+  }
+}
+
+/** linux/prctl.h, linux/capability.h. */
+const PR_SET_KEEPCAPS = 8;
+const CAP_NET_BIND_SERVICE = 10;
+const CAPABILITY_VERSION_3 = 0x20080522;
+
+/** capabilities(7) of this thread, or undefined where they cannot be had. */
+function openCapabilities(): { readonly keep: () => void; readonly leaveBinding: () => void } | undefined {
+  try {
+    const { functions } = loadFfi().dlopen(null, {
+      prctl: { arguments: ['i32', 'u64', 'u64', 'u64', 'u64'], return: 'i32' },
+      capset: { arguments: ['buffer', 'buffer'], return: 'i32' },
+    });
+    return {
+      /** What is permitted survives setuid(2). */
+      keep() {
+        if (functions.prctl(PR_SET_KEEPCAPS, 1n, 0n, 0n, 0n) !== 0) throw new Error('prctl(PR_SET_KEEPCAPS) failed');
+      },
+      /** Of all that survived, one is left. */
+      leaveBinding() {
+        // struct __user_cap_header_struct: version, pid (0: this thread).
+        const header = new Uint32Array([CAPABILITY_VERSION_3, 0]);
+        // struct __user_cap_data_struct, twice: effective, permitted, inheritable; the first has capabilities 0 to 31.
+        const bit = 1 << CAP_NET_BIND_SERVICE;
+        const data = new Uint32Array([bit, bit, 0, 0, 0, 0]);
+        if (functions.capset(header, data) !== 0) throw new Error('capset failed');
+      },
+    };
+  } catch {
+    return undefined;
   }
 }
 

@@ -128,9 +128,9 @@ async function serveUntilInterrupted(folder: string, flags: ServeFlags): Promise
     },
     onError: (error: Error) => log.complain(error),
   };
-  await listen(folder, flags, options, log, stack);
+  const { isFollowing } = await listen(folder, flags, options, log, stack);
   if (user !== undefined) {
-    becomeUser(user);
+    becomeUser(user, { keepsBinding: isFollowing && flags.port > 0 && flags.port < 1024 });
     const { uid, gid } = user;
     log.say({ event: 'user', name: user.name, uid, gid }, `going on as ${user.name} (${uid}:${gid})`);
   }
@@ -153,14 +153,18 @@ async function serveUntilInterrupted(folder: string, flags: ServeFlags): Promise
   log.say({ event: 'stopped' }, 'stopped');
 }
 
-/** Opens the sockets that the flags or systemd ask for; they close with the stack. */
+/**
+ * Opens the sockets that the flags or systemd ask for; they close with the stack.
+ *
+ * @returns whether sockets are opened later, for addresses that appear
+ */
 async function listen(
   folder: string,
   flags: ServeFlags,
   options: ServeOptions,
   log: Log,
   stack: AsyncDisposableStack,
-): Promise<void> {
+): Promise<{ readonly isFollowing: boolean }> {
   const open = (where: Pick<ServeOptions, 'addresses' | 'port' | 'fds'>): Promise<TftpServer> =>
     flags.writable === true
       ? serveWritableFolder({ ...options, ...where, folder, maxBytes: flags.maxBytes })
@@ -190,10 +194,12 @@ async function listen(
     stack.use(
       await AddressServers.open({ listen: (address, port) => open({ addresses: [address], port }), port, events }),
     );
+    return { isFollowing: true };
   } else {
     log.note('the addresses of this machine cannot be listed: serving on all as one');
     say(stack.use(await open({ addresses: ['0.0.0.0', '::'], port })));
   }
+  return { isFollowing: false };
 }
 
 /** What is printed, as text or JSON. */

@@ -76,7 +76,7 @@ export function openSystemCalls(): SystemCalls | undefined {
  *
  * @throws {Error} when this Node has no node:ffi (before 26, or `--no-experimental-ffi`)
  */
-function loadFfi(): typeof import('node:ffi') {
+export function loadFfi(): typeof import('node:ffi') {
   // oxlint-disable-next-line typescript/unbound-method -- put back as it was found, and called through Reflect.apply
   const emitWarning = process.emitWarning;
   const filtered = (warning: string | Error, ...rest: unknown[]): void => {
