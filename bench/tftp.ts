@@ -124,6 +124,12 @@ async function runBench(flags: Flags, goals: readonly Goal[], signal: AbortSigna
   removeLeftovers();
   const folder = join(WORK, `${FOLDER_PREFIX}${process.pid}`);
   mkdirSync(join(folder, 'root'), { recursive: true });
+  const clean = (): void => {
+    rmSync(folder, { recursive: true, force: true });
+    removeControlGroups(process.pid);
+  };
+  // A second signal ends the process at once; timeout(1) and a terminal with npm in between send two.
+  process.once('exit', clean);
   try {
     for (const name of ['serve', 'get']) {
       await bundle({ entry: `bench/tftp/${name}.ts`, outfile: join(folder, `${name}.mjs`) });
@@ -137,8 +143,7 @@ async function runBench(flags: Flags, goals: readonly Goal[], signal: AbortSigna
     if (flags.profile === true) await profile(run, measurements);
     else await measureAll(run, measurements, goals, flags);
   } finally {
-    rmSync(folder, { recursive: true, force: true });
-    removeControlGroups(process.pid);
+    clean();
   }
 }
 
