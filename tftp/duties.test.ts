@@ -425,6 +425,15 @@ describe('7440', () => {
     assert.deepEqual(bench.data(1, 512, 0).slice(0, 4), ['deliver 512', 'deliver 512', 'deliver 512', 'deliver 512']);
   });
 
+  test('upload: what is kept behind a gap is bounded, however large the window', () => {
+    const bench = writing({ windowsize: 65_535 });
+    for (let block = 2; block < 2000; block += 1) bench.data(block, 512, 0);
+    assert.equal(bench.state.early.size, 256);
+    const effects = bench.data(1, 512, 0);
+    assert.equal(effects.length, 257);
+    assert.equal(bench.state.blocks, 257);
+  });
+
   test('retries bounded', () => {
     const { bench } = reading(50_000, { windowsize: 4 });
     let windows = 1;

@@ -42,6 +42,8 @@ import {
 
 /** So many blocks behind a gap prove a loss. */
 const GAP_BLOCKS = 3;
+/** So many blocks are kept behind a gap; of a window of 65535 the sender may well send the rest again. */
+const EARLY_BLOCKS_MAX = 256;
 /** Fewer than that: blocks that changed places get so long to put themselves right. */
 const REORDER_MS = 2;
 /** Share of the round trip that the rest of a window may come behind the blocks that overtook it. */
@@ -62,7 +64,7 @@ const WINDOW_WAIT_MIN_MS = 100;
 export interface ReceiverState extends TransferState {
   /** last block that was ACKed */
   readonly acked: number;
-  /** copies of the blocks behind a gap, by absolute number; fewer than windowsize */
+  /** copies of the blocks behind a gap, by absolute number; fewer than windowsize, and bounded */
   readonly early: ReadonlyMap<number, Uint8Array>;
   /** highest of them ever kept */
   readonly highest: number;
@@ -278,16 +280,20 @@ function isCopy(state: ReceiverState, nowMs: number): boolean {
 
 /** A block behind a gap. */
 function keepEarly(state: ReceiverState, block: number, data: Uint8Array, nowMs: number): Step<ReceiverState> {
-  // A copy: the datagram is not ours beyond this call.
-  const early = state.early.has(block) ? state.early : new Map(state.early).set(block, data.slice());
   const isFirst = state.early.size === 0 || !state.gapPending;
-  const highest = Math.max(state.highest, block);
-  const next: ReceiverState = { ...state, early, highest, gapAtMs: isFirst ? nowMs : state.gapAtMs };
+  const next: ReceiverState = { ...state, ...keep(state, block, data), gapAtMs: isFirst ? nowMs : state.gapAtMs };
   // What comes sooner than an answer can was under way already.
   if (state.gapReported === state.blocks && !isAnswer(state.timing, nowMs - state.sentAtMs)) return stay(next);
   const dueAtMs = next.gapAtMs + gapWaitMs(next);
   if (dueAtMs <= nowMs) return reportGap(next, nowMs);
   return stay({ ...next, gapPending: true, deadlineMs: dueAtMs });
+}
+
+function keep(state: ReceiverState, block: number, data: Uint8Array): Pick<ReceiverState, 'early' | 'highest'> {
+  const { early, highest } = state;
+  if (early.has(block) || early.size >= EARLY_BLOCKS_MAX) return { early, highest };
+  // A copy: the datagram is not ours beyond this call.
+  return { early: new Map(early).set(block, data.slice()), highest: Math.max(highest, block) };
 }
 
 /** How long after its first sign a gap is reported. */
