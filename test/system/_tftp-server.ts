@@ -3,14 +3,10 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { DriverName } from '../../tftp/driver.ts';
 import { type Writable, serveMachine } from '../../tftp/instance.ts';
 import { type ServeOptions, type TftpServer, type TransferEvent, serveFolder } from '../../tftp/server.ts';
 import { Peer } from './_tftp-misbehave.ts';
-
-export type Driver = 'dgram' | 'gso';
-
-/** Each test of the protocol runs once with each. */
-export const DRIVERS: readonly Driver[] = ['dgram'];
 
 /** An address of its own: nobody else's server is in the way. */
 export const HOST = '127.0.0.9';
@@ -36,7 +32,7 @@ export class Served implements AsyncDisposable {
    * @param writable - with it, the server of a machine; without, a read-only one
    */
   static async start(
-    driver: Driver,
+    driver: DriverName,
     files: Readonly<Record<string, string | Uint8Array>> = {},
     writable?: Readonly<Record<string, Writable>>,
     options: Partial<ServeOptions> & { readonly peer?: string } = {},
