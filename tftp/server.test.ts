@@ -722,10 +722,9 @@ test('an upload that only waits to repeat its last ACK holds no place of its pee
     transfersPerPeerMax: 1,
     writable: { upload: { maxBytes: 1000, rule: 'replace' } },
   });
-  const probes: Probe[] = [];
+  await using probes = new AsyncDisposableStack();
   for (let index = 0; index < 6; index += 1) {
-    const probe = Probe.open();
-    probes.push(probe);
+    const probe = probes.use(Probe.open());
     probe.write(server.port, 'upload');
     const port = await probe.expectAck(0);
     probe.send(port, encodeData(1, Buffer.from(`upload ${index}`)));
@@ -733,7 +732,6 @@ test('an upload that only waits to repeat its last ACK holds no place of its pee
   }
   // As many wait as may run; the oldest have gone.
   assert.ok(server.transfers <= 3, `${server.transfers}`);
-  for (const probe of probes) await probe[Symbol.asyncDispose]();
 });
 
 test('servers that come and go leave no descriptor behind', async (driver) => {
