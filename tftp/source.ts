@@ -131,7 +131,7 @@ export class NetasciiSource implements Source {
       this.#heldAt = 0;
       this.#fileAt = 0;
     }
-    const keptAt = Math.max(this.#heldAt, start - KEPT_BYTES);
+    const keptAt = Math.max(this.#heldAt, Math.min(start - KEPT_BYTES, this.#heldAt + this.#held.length));
     const parts = [this.#held.subarray(keptAt - this.#heldAt)];
     let length = parts[0]?.length ?? 0;
     while (keptAt + length < end) {
