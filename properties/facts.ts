@@ -200,7 +200,8 @@ function lookScript(look: Look, mark: string): string {
   const packages = look.packages
     ? `dpkg-query -W -f '\${Package} \${db:Status-Status} \${Version}\\n' 2>/dev/null | tr '\\n' '\\0'`
     : ':';
-  return `${section(files)}${section(digests)}${section(texts || ':')}${section(names || ':')}${section(packages)}`;
+  // find(1) gives up where it cannot come back to, such as the home of whoever we were before.
+  return `cd /\n${section(files)}${section(digests)}${section(texts || ':')}${section(names || ':')}${section(packages)}`;
 }
 
 /** What a look found. */

@@ -151,22 +151,21 @@ export class Work {
   async plan(application: PropertyApplication): Promise<readonly PlannedProperty[]> {
     const { type, definition } = readRegistered(application.p);
     await this.#ensureFacts(definition, application);
-    if (type === 'combinator') {
-      const walk = this.#planWalk();
-      if (definition.plan !== undefined) return await definition.plan(walk, ...application.a);
-      return await each(definition.children(...application.a), (child) => this.plan(child));
-    }
     const planned = { application, description: describeApplication(application), action: 'apply' } as const;
+    if (type === 'combinator') {
+      return await this.#tryPlan(planned, async () => {
+        if (definition.plan !== undefined) return await definition.plan(this.#planWalk(), ...application.a);
+        return await each(definition.children(...application.a), (child) => this.plan(child));
+      });
+    }
     if (definition.apply === undefined) return [{ ...planned, state: 'ok', lines: [] }];
     if (definition.check === undefined) return [{ ...planned, state: 'unknown', lines: [] }];
-    return [
-      await this.#tryPlan(planned, async () => {
-        const host = this.#reader(application);
-        if ((await definition.check?.(host, ...application.a)) === true) return { state: 'ok', lines: [] };
-        const lines = (await definition.plan?.(host, ...application.a)) ?? [];
-        return { state: 'change', lines };
-      }),
-    ];
+    return await this.#tryPlan(planned, async () => {
+      const host = this.#reader(application);
+      if ((await definition.check?.(host, ...application.a)) === true) return [{ ...planned, state: 'ok', lines: [] }];
+      const lines = (await definition.plan?.(host, ...application.a)) ?? [];
+      return [{ ...planned, state: 'change', lines }];
+    });
   }
 
   /** Says what taking back would do. */
@@ -175,20 +174,21 @@ export class Work {
     if (irreversible !== undefined) throw new NotReversibleError(irreversible);
     const { type, definition } = readRegistered(application.p);
     await this.#ensureFacts(definition, application);
-    if (type === 'combinator') {
-      const walk = this.#planWalk();
-      if (definition.planUnapplied !== undefined) return await definition.planUnapplied(walk, ...application.a);
-      return await each(definition.children(...application.a).toReversed(), (child) => this.planUnapplied(child));
-    }
     const description = `not: ${describeApplication(application)}`;
     const planned = { application, description, action: 'unapply' } as const;
+    if (type === 'combinator') {
+      return await this.#tryPlan(planned, async () => {
+        if (definition.planUnapplied !== undefined) {
+          return await definition.planUnapplied(this.#planWalk(), ...application.a);
+        }
+        return await each(definition.children(...application.a).toReversed(), (child) => this.planUnapplied(child));
+      });
+    }
     if (definition.unapply === undefined) return [{ ...planned, state: 'ok', lines: [] }];
-    return [
-      await this.#tryPlan(planned, async () => {
-        const gone = await definition.checkUnapplied?.(this.#reader(application), ...application.a);
-        return { state: gone === undefined ? 'unknown' : gone ? 'ok' : 'change', lines: [] };
-      }),
-    ];
+    return await this.#tryPlan(planned, async () => {
+      const gone = await definition.checkUnapplied?.(this.#reader(application), ...application.a);
+      return [{ ...planned, state: gone === undefined ? 'unknown' : gone ? 'ok' : 'change', lines: [] }];
+    });
   }
 
   /** Whether an application surely holds already. */
@@ -212,17 +212,17 @@ export class Work {
   /** A line of a plan; what cannot be looked at yet (a program not installed, a password to ask for) is unknown. */
   async #tryPlan(
     planned: Omit<PlannedProperty, 'state' | 'lines'>,
-    look: () => Promise<Pick<PlannedProperty, 'state' | 'lines'>>,
-  ): Promise<PlannedProperty> {
+    look: () => Promise<readonly PlannedProperty[]>,
+  ): Promise<readonly PlannedProperty[]> {
     const { mask } = this.#run.data;
     try {
-      const { state, lines } = await look();
-      return { ...planned, state, lines: lines.map((line) => mask.hide(line)) };
+      return (await look()).map((one) => ({ ...one, lines: one.lines.map((line) => mask.hide(line)) }));
     } catch (error) {
-      const known = error instanceof CommandError || error instanceof FileError || error instanceof MissingDataError;
-      if (!known || this.aborted) throw hideSecrets(error, mask);
+      if (!(error instanceof Error) || !UNKNOWN_YET.some((kind) => error instanceof kind) || this.aborted) {
+        throw hideSecrets(error, mask);
+      }
       const [reason = ''] = mask.hide(error.message).split('\n');
-      return { ...planned, state: 'unknown', lines: [reason] };
+      return [{ ...planned, state: 'unknown', lines: [reason] }];
     }
   }
 
@@ -425,6 +425,9 @@ done
 [ -d /run/systemd/system ] && exit 1
 [ -e /proc/1/root/. ] && ! [ /proc/1/root/. -ef /. ]
 `;
+
+/** What a plan takes for not knowing yet: a program or user that an earlier property will bring, a password to ask for. */
+const UNKNOWN_YET = [CommandError, FileError, HopError, MissingDataError, FailedChangeError] as const;
 
 /** One application being tried. */
 class Attempt {
