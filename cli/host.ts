@@ -21,7 +21,7 @@ import {
 import { loadHostDefinition } from '../properties/load-host.ts';
 import { formatPlan, planHost } from '../properties/plan.ts';
 import { describeApplication } from '../properties/property.ts';
-import type { PropertyResult } from '../properties/work.ts';
+import type { PropertyResult } from '../properties/attempt.ts';
 import { agentBundle } from './agent-bundle.ts';
 import { DATA_HELP, dataOption, dataStore, jsonOption, onOption } from './host-options.ts';
 import { onInterrupt } from './interrupt.ts';

@@ -20,7 +20,8 @@ import {
   type PropertyApplication,
   defineProperty,
 } from './property.ts';
-import type { DeployProgress, PropertyResult } from './work.ts';
+import type { PropertyResult } from './attempt.ts';
+import type { DeployProgress } from './work.ts';
 
 /** A toy host has no files, so no memory. */
 async function deploy(

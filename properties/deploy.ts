@@ -22,7 +22,8 @@ import {
   writeMemory,
 } from './memory.ts';
 import type { PropertyApplication } from './property.ts';
-import { type DeployProgress, type PropertyResult, type Run, Work, checkKind } from './work.ts';
+import type { PropertyResult } from './attempt.ts';
+import { type DeployProgress, type Run, Work, checkKind } from './work.ts';
 
 /** What became of a host. */
 export interface DeployReport {

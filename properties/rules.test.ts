@@ -23,7 +23,7 @@ import {
   type PropertyDefinition,
   defineProperty,
 } from './property.ts';
-import type { PropertyResult } from './work.ts';
+import type { PropertyResult } from './attempt.ts';
 
 const ALONE = { memory: 'none' } as const;
 

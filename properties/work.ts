@@ -4,25 +4,22 @@
  * A {@link Run} is what one deploy or plan has in common: the host's static facts, data, debts, what comes at the end. A
  * {@link Work} is that at one place: a property such as `as` goes on at another.
  */
-import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { shareAttributes } from '../connections/attributes.ts';
 import {
   type Connection,
-  type Hop,
   type Json,
   type RunOptions,
   CommandError,
   FileError,
   HopError,
 } from '../connections/connection.ts';
-import { checkHop } from '../connections/hops.ts';
 import { callNative } from '../connections/native.ts';
+import { Attempt, type PropertyResult, hideSecrets } from './attempt.ts';
 import { type DataRef, type DataStore, MissingDataError, describeRef } from './data.ts';
 import { DebtBook } from './debts.ts';
 import { type FactRequest, FactStore } from './facts.ts';
 import type { HostAttrs } from './host-attrs.ts';
 import type { HostDefinition } from './host-definition.ts';
+import { openHops, readSource } from './places.ts';
 import { checkReadOnly } from './read-only.ts';
 import {
   AbortedChangeError,
@@ -37,28 +34,12 @@ import {
   type PlannedProperty,
   type PropertyApplication,
   type PropertyDefinition,
-  type Source,
   type Walk,
   checkApplication,
   describeApplication,
   findIrreversible,
   readRegistered,
 } from './property.ts';
-import type { SecretMask } from './secret.ts';
-
-/** How it went: `ok` held already; `aborted` gave up without a change; `skipped` was not tried. */
-export type ResultOutcome = 'changed' | 'ok' | 'failed' | 'aborted' | 'skipped';
-
-/** What became of one application. */
-export interface PropertyResult {
-  readonly application: PropertyApplication;
-  readonly description: string;
-  readonly outcome: ResultOutcome;
-  readonly durationMs: number;
-  readonly error?: Error;
-  /** For a combinator: what became of its children. */
-  readonly children: readonly PropertyResult[];
-}
 
 /** Where one of several stands. */
 export interface Place {
@@ -429,84 +410,6 @@ done
 /** What a plan takes for not knowing yet: a program or user that an earlier property will bring, a password to ask for. */
 const UNKNOWN_YET = [CommandError, FileError, HopError, MissingDataError, FailedChangeError] as const;
 
-/** One application being tried. */
-class Attempt {
-  readonly application: PropertyApplication;
-  readonly description: string;
-  readonly children: PropertyResult[] = [];
-  readonly #mask: SecretMask;
-  readonly #started = performance.now();
-
-  constructor(application: PropertyApplication, mask: SecretMask, action: 'apply' | 'unapply') {
-    this.application = application;
-    this.#mask = mask;
-    this.description = `${action === 'unapply' ? 'not: ' : ''}${describeApplication(application)}`;
-  }
-
-  end(outcome: ResultOutcome, error?: Error): PropertyResult {
-    return {
-      application: this.application,
-      description: this.description,
-      outcome,
-      durationMs: performance.now() - this.#started,
-      ...(error === undefined ? {} : { error }),
-      children: this.children,
-    };
-  }
-
-  fail(error: unknown, interrupted: boolean): PropertyResult {
-    const known = hideSecrets(error, this.#mask);
-    if (interrupted) return this.end('aborted', known);
-    // A child gave up, but others had changed something by then.
-    const changed = this.children.some(({ outcome }) => outcome === 'changed' || outcome === 'failed');
-    return this.end(known instanceof AbortedChangeError && !changed ? 'aborted' : 'failed', known);
-  }
-}
-
-/** The same error, or one without the secrets that a program said. */
-function hideSecrets(error: unknown, mask: SecretMask): Error {
-  const known = error instanceof Error ? error : new FailedChangeError(String(error));
-  if (!mask.isIn(textOfError(known))) return known;
-  const hint = 'hint' in known && typeof known.hint === 'string' ? { hint: mask.hide(known.hint) } : {};
-  const hidden = new FailedChangeError(mask.hide(known.message), hint);
-  return known instanceof AbortedChangeError ? new AbortedChangeError(hidden.message) : hidden;
-}
-
-/** All that an error could show: its words, its fields, its causes. */
-function textOfError(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const fields = Object.values(error).map((value: unknown) =>
-    value instanceof Uint8Array
-      ? Buffer.from(value).toString('utf8')
-      : typeof value === 'string'
-        ? value
-        : JSON.stringify(value),
-  );
-  return [error.message, error.stack, ...fields, error.cause === undefined ? '' : textOfError(error.cause)].join('\n');
-}
-
-/** Opens hops on top of a connection; disposing lets go of these only. */
-async function openHops(base: Connection, hops: readonly Hop[]): Promise<Connection> {
-  const checked = hops.map(checkHop);
-  const stack = new AsyncDisposableStack();
-  let connection = base;
-  try {
-    for (const { row, args } of checked)
-      connection = stack.use(await row.open(connection, args, connection.native?.agent));
-  } catch (error) {
-    await stack.disposeAsync();
-    if (error instanceof HopError)
-      throw new FailedChangeError(error.message, {
-        cause: error,
-        ...(error.hint === undefined ? {} : { hint: error.hint }),
-      });
-    throw error;
-  }
-  const opened: Connection = { ...connection, [Symbol.asyncDispose]: () => stack.disposeAsync() };
-  shareAttributes(connection, opened);
-  return opened;
-}
-
 async function each(
   children: readonly PropertyApplication[],
   plan: (child: PropertyApplication) => Promise<readonly PlannedProperty[]>,
@@ -552,21 +455,4 @@ export function checkKind(application: PropertyApplication, kind: Connection['ki
       `Cannot apply "${application.p}": it needs our JavaScript at the far end, and there is a shell only`,
     );
   }
-}
-
-async function readSource(source: Source): Promise<Uint8Array> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(source.source);
-  } catch (cause) {
-    throw new FailedChangeError(`Cannot read the source "${source.source}"`, { cause });
-  }
-  const sha256 = createHash('sha256').update(bytes).digest('hex');
-  if (sha256 !== source.sha256) {
-    throw new FailedChangeError(
-      `Cannot use the source "${source.source}": its SHA-256 is ${sha256}, and the definition says ${source.sha256}`,
-      { hint: 'The file changed after the host was defined; define it again.' },
-    );
-  }
-  return bytes;
 }
