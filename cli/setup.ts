@@ -24,7 +24,18 @@ const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
   /** Source archives of another Debian release. */
   sources: ['debian-archive-keyring', 'gpgv'],
   /** Foreign peers that only tests talk to. */
-  test: ['tftp-hpa', 'atftp', 'dnsmasq-base', 'strace', 'busybox-static', 'cpio', 'zstd', 'nftables'],
+  test: [
+    'tftp-hpa',
+    'atftp',
+    'dnsmasq-base',
+    'strace',
+    'busybox-static',
+    'cpio',
+    'zstd',
+    'nftables',
+    'openssh-client',
+    'systemd-container',
+  ],
   /** The load client is C, the kit Python; libraries of the servers that are unpacked and not installed. */
   bench: ['python3', 'gcc', 'libc6-dev', 'iproute2', 'dnsmasq-base', 'libwrap0', 'libpcre2-8-0'],
 };

@@ -98,7 +98,10 @@ async function passwordLine(base: Connection, way: Becoming, ref: DataRef): Prom
     throw new HopError(way.hop, `it wants a password, and there is no data "${name}"`, { hint: way.hints.wants });
   }
   const password = Buffer.from(found).toString('latin1').replace(/\n$/, '');
-  if (/[\n\0]/.test(password)) throw new HopError(way.hop, `the data "${name}" is no password: it has several lines`);
+  if (/[\n\0]/.test(password))
+    throw new HopError(way.hop, `the data "${name}" is no password: it has several lines`, {
+      hint: 'Passwords are one line.',
+    });
   return Buffer.from(`${password}\n`, 'latin1');
 }
 

@@ -4,10 +4,11 @@
  *
  * The kernel kills only our direct children for us (PR_SET_PDEATHSIG); what those started would stay.
  */
-import type { ChildProcess } from 'node:child_process';
-import { spawnGroup } from './_spawn.ts';
+import { Socket } from 'node:net';
+import type { Writable } from 'node:stream';
+import { CAN_ANNOUNCE, spawnGroup } from './_spawn.ts';
 
-/** `+ N` a group began, `- N` it ended; the end of the input is our death. */
+/** `+ N` a group begins, `- N` it ended; the end of the input is our death. */
 const SCRIPT = `
 trap '' HUP INT TERM
 live=' '
@@ -17,35 +18,41 @@ while read -r what group; do
     -) case $live in *" $group "*) live="\${live%% $group *} \${live#* $group }" ;; esac ;;
   esac
 done
-for group in $live; do kill -KILL -- "-$group"; done
+for group in $live; do kill -s KILL -- "-$group"; done
 `;
 
 /** Started with the first group; it keeps no event loop alive. */
 export class Guard {
-  #child: ChildProcess | undefined;
+  #input: Writable | undefined;
 
-  add(groupId: number): void {
-    if (this.#child === undefined) {
-      const child = spawnGroup(['sh', '-c', SCRIPT, 'buildos-guard'], {
-        stdio: ['pipe', 'ignore', 'ignore'],
-        dieWithParent: false,
-      });
-      child.on('error', () => {}); // no shell here: then only direct children end with us
-      child.stdin?.on('error', () => {});
-      child.unref();
-      if (child.stdin !== null && 'unref' in child.stdin && typeof child.stdin.unref === 'function')
-        child.stdin.unref();
-      this.#child = child;
-    }
-    this.#child.stdin?.write(`+ ${groupId}\n`);
+  /** Where a group announces itself (_spawn.ts); undefined where there cannot be a guard. */
+  announceTo(): Writable | undefined {
+    if (!CAN_ANNOUNCE) return undefined;
+    this.#input ??= startGuard();
+    return this.#input;
   }
 
+  /** The group has ended. */
   remove(groupId: number): void {
-    this.#child?.stdin?.write(`- ${groupId}\n`);
+    this.#input?.write(`- ${groupId}\n`);
   }
 
   end(): void {
-    this.#child?.stdin?.end();
-    this.#child = undefined;
+    this.#input?.end();
+    this.#input = undefined;
   }
+}
+
+function startGuard(): Writable | undefined {
+  const child = spawnGroup(['sh', '-c', SCRIPT, 'buildos-guard'], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    dieWithParent: false,
+  });
+  child.on('error', () => {});
+  child.unref();
+  const { stdin } = child;
+  if (child.pid === undefined || stdin === null) return undefined;
+  stdin.on('error', () => {}); // it was killed; what it was for still ends by the kernel's help
+  if (stdin instanceof Socket) stdin.unref();
+  return stdin;
 }

@@ -29,7 +29,10 @@ exec 3<&0 </dev/null
 dies=
 if command -v setpriv >/dev/null; then dies='setpriv --pdeathsig KILL --'; fi
 hold() {
-  setsid sh -c '
+  exec 4>&1
+  # The substitution ends when the guard is in its session, so that who kills our group does not get both.
+  : "$(setsid sh -c '
+    exec >&4 4>&- # stays open: who waits for the end of our script waits for us too
     trap "" HUP INT TERM
     after=$1 holder=$2; shift 2
     cat >/dev/null
@@ -38,8 +41,8 @@ hold() {
     while [ -e "/proc/$holder" ] && [ "$left" -gt 0 ]; do sleep 0.1; left=$((left - 1)); done
     kill -KILL "$holder"
     eval "$after"
-  ' guard "$1" "$$" "$2" <&3 >/dev/null 2>&1 &
-  exec 3<&-
+  ' guard "$1" "$$" "$2" <&3 2>/dev/null &)"
+  exec 3<&- 4>&-
 }
 `;
 

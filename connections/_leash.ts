@@ -7,15 +7,16 @@
 
 /**
  * Arguments: PID COMMAND…. PID is the process to watch; empty: our parent. Both streams of the command stay its own; the
- * watcher looks once a second, and kills the process group.
+ * watcher looks twice a second, and kills the process group.
  */
 export const LEASH: string = `
 watched=\${1:-$PPID}
 shift
+[ "$watched" != 0 ] || exec "$@" # the parent is out of this PID namespace, on a leash itself
 (
   trap 'kill "$nap"; exit' TERM
   while [ -e "/proc/$watched" ]; do
-    sleep 1 & nap=$!
+    sleep 0.5 & nap=$!
     wait "$nap"
   done
   kill -KILL 0

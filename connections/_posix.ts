@@ -32,7 +32,7 @@ export interface PosixHop {
   ): readonly string[] | { readonly words: readonly string[]; readonly first: Uint8Array };
   /** Looks at every status but 0 before it is reported: an error of the hop itself is thrown from here. */
   examine?(result: Pick<RunResult, 'status' | 'stderr'>): void | Promise<void>;
-  /** Told that a run was ended early (time limit, abort), where ending our side does not end the other. */
+  /** Ends a run early, where ending our side does not end the other. Bounded; never rejects. */
   cut?(words: readonly string[]): Promise<void>;
   /** Whether a written file goes to the disk before it takes its name; default true. */
   readonly durable?: boolean;
@@ -54,17 +54,52 @@ export function posixConnection(way: PosixHop): Connection {
     const plain = isWords(wrapped);
     const words = plain ? wrapped : wrapped.words;
     try {
-      const result = await base.run(words, plain ? rest : { ...rest, input: prepend(wrapped.first, rest.input) });
+      const given = plain ? rest : { ...rest, input: prepend(wrapped.first, rest.input) };
+      const result = await (way.cut === undefined ? base.run(words, given) : runCut(words, given));
       if (result.status !== 0) await way.examine?.(result);
       return result;
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
-      if (error.failure === 'timeout' || error.failure === 'aborted' || error.failure === 'output') {
-        await way.cut?.(words);
-      } else {
-        await way.examine?.(error);
-      }
+      if (error.failure === 'status' || error.failure === 'signal') await way.examine?.(error);
       throw errorOf(error, argv, chain);
+    }
+  };
+
+  /** Ends the other side first when the time is over: what loses its streams before may end and leave others behind. */
+  const runCut = async (words: readonly string[], options: RunOptions): Promise<RunResult> => {
+    const { timeoutMs, signal, ...rest } = options;
+    const control = new AbortController();
+    let early: 'timeout' | 'aborted' | undefined;
+    const end = async (why: 'timeout' | 'aborted'): Promise<void> => {
+      if (early !== undefined) return;
+      early = why;
+      await way.cut?.(words);
+      control.abort(signal?.reason);
+    };
+    const onAbort = (): void => void end('aborted');
+    const timer = timeoutMs === undefined ? undefined : setTimeout(() => void end('timeout'), timeoutMs);
+    if (signal?.aborted === true) control.abort(signal.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const failed = (error: Pick<CommandError, 'status' | 'stdout' | 'stderr'>): CommandError =>
+      new CommandError({
+        argv: words,
+        failure: early ?? 'aborted',
+        status: error.status,
+        stdout: error.stdout,
+        stderr: error.stderr,
+        ...(early === 'timeout' ? { timeoutMs: timeoutMs ?? 0 } : { cause: signal?.reason }),
+      });
+    try {
+      const result = await base.run(words, { ...rest, signal: control.signal });
+      if (early !== undefined) throw failed(result);
+      return result;
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      if (error.failure === 'output') await way.cut?.(words);
+      throw early === undefined || error.failure === 'output' ? error : failed(error);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
     }
   };
 

@@ -5,8 +5,9 @@
  * both streams as they come, and a small bundle for PID 1; what execa adds (shell-like pipes, verbose modes, line
  * decoding) is not used here.
  */
-import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { type ChildProcess, type IOType, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import type { Stream, Writable } from 'node:stream';
 
 /** How long a group that got SIGTERM has before SIGKILL. */
 export const TERM_GRACE_MS = 1000;
@@ -19,18 +20,29 @@ export interface SpawnOptions {
   /** Start from an empty environment instead of ours. */
   readonly cleanEnv?: boolean;
   readonly cwd?: string;
-  readonly stdio: StdioOptions;
+  readonly stdio: readonly (IOType | Stream | number)[];
   /** The kernel kills it when this process dies, whatever kills us (prctl PR_SET_PDEATHSIG, by setpriv when there is one). */
   readonly dieWithParent: boolean;
+  /** The guard's input: the group is announced there before anything of the program runs. */
+  readonly announceTo?: Writable;
 }
+
+/** Says our group to the guard and becomes the program. */
+const ANNOUNCE = 'echo "+ $$" >&3; exec "$@" 3>&-';
+
+/** Whether this host has what a guard needs. */
+export const CAN_ANNOUNCE: boolean = SETPRIV !== undefined && existsSync('/bin/sh');
 
 /** Starts a program as the leader of a process group (and session) of its own. */
 export function spawnGroup(argv: readonly string[], options: SpawnOptions): ChildProcess {
-  const words = options.dieWithParent && SETPRIV !== undefined ? [SETPRIV, '--pdeathsig', 'KILL', '--', ...argv] : argv;
+  const mortal =
+    options.dieWithParent && SETPRIV !== undefined ? [SETPRIV, '--pdeathsig', 'KILL', '--', ...argv] : argv;
+  const { announceTo } = options;
+  const words = announceTo === undefined ? mortal : ['/bin/sh', '-c', ANNOUNCE, 'sh', ...mortal];
   const [program = '', ...args] = words;
   const base = options.cleanEnv === true ? {} : process.env;
   return spawn(program, args, {
-    stdio: options.stdio,
+    stdio: announceTo === undefined ? [...options.stdio] : [...options.stdio, announceTo],
     detached: true,
     env: options.env === undefined ? base : { ...base, ...options.env },
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),

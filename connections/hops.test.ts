@@ -36,3 +36,31 @@ test('openChain() of nothing is this host', async () => {
 test('every hop says what it is for', () => {
   for (const [name, row] of Object.entries(HOPS)) assert.ok(row.about.length > 5, name);
 });
+
+test('a native hop after one that gives a shell is refused, with the way out', async () => {
+  for (const name of ['setuid', 'chroot.fork']) {
+    const args: Hop[1] = name === 'setuid' ? { user: 'x' } : { into: '/x' };
+    await assert.rejects(
+      openChain([
+        ['ssh', { host: 'nowhere.invalid' }],
+        [name, args],
+      ]),
+      (error) => error instanceof ChainError && /to stand on/.test(error.message) && /"agent"/.test(error.hint ?? ''),
+    );
+  }
+});
+
+test('every hop explains itself', () => {
+  for (const name of Object.keys(HOPS)) {
+    const args = Object.entries(HOPS[name]?.args ?? {}).map(([key, { type }]): [string, string | number | boolean] => [
+      key,
+      type === 'number' ? 1 : type === 'boolean' ? true : key === 'binds' || key === 'shares' ? '/a:/b' : 'word',
+    ]);
+    const { row, args: checked } = checkHop(args.length === 0 ? [name] : [name, Object.fromEntries(args)]);
+    assert.ok(row.explain(checked).length > 20, name);
+  }
+});
+
+test('a list of binds that cannot be read is refused before anything is opened', () => {
+  assert.throws(() => checkHop(['chroot.shell', { into: '/x', binds: 'a:b' }]), ChainError);
+});

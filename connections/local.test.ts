@@ -193,3 +193,57 @@ test('files that cannot be read or written say why', QUICK, async (t) => {
   assert.deepEqual(readdirSync(folder), ['d']);
   assert.ok(existsSync(join(folder, 'd')));
 });
+
+test('input can come in pieces, and stops when the program does', QUICK, async () => {
+  const local = openLocal();
+  let given = 0;
+  const endless = (async function* () {
+    for (;;) {
+      given += 1;
+      yield Buffer.alloc(65_536, 'x');
+    }
+  })();
+  assert.equal(text(await local.run(['head', '-c', '5'], { input: endless, okStatus: 'any' })), 'xxxxx');
+  assert.ok(given < 100, `${given} pieces were asked for`);
+  const failing = (async function* () {
+    yield Buffer.from('x');
+    throw new Error('no more');
+  })();
+  await assert.rejects(
+    local.run(['cat'], { input: failing }),
+    (error) => error instanceof CommandError && error.failure === 'aborted' && error.cause instanceof Error,
+  );
+});
+
+test('input as it comes: the program sees a piece before the next is there', QUICK, async () => {
+  const seen = Promise.withResolvers<void>();
+  const dialogue = (async function* () {
+    yield Buffer.from('first\n');
+    await seen.promise;
+    yield Buffer.from('second\n');
+  })();
+  const result = await openLocal().run(['cat'], { input: dialogue, onOutput: () => seen.resolve() });
+  assert.equal(text(result), 'first\nsecond\n');
+});
+
+test('keepStdout "no": stdout goes to onOutput only, and has no limit', QUICK, async () => {
+  let size = 0;
+  const result = await openLocal().run(['head', '-c', '100000', '/dev/zero'], {
+    keepStdout: 'no',
+    maxOutputBytes: 10,
+    onOutput: (chunk) => (size += chunk.length),
+  });
+  assert.deepEqual([result.stdout.length, size], [0, 100_000]);
+});
+
+test('onOutput holds the program back until its promise settles', QUICK, async () => {
+  let open = 0;
+  await openLocal().run(['head', '-c', '1000000', '/dev/zero'], {
+    onOutput: async () => {
+      open += 1;
+      assert.ok(open <= 2, 'at most the chunk that was read already');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      open -= 1;
+    },
+  });
+});

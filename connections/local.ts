@@ -98,14 +98,15 @@ interface Ended extends RunResult {
 
 function runToEnd(argv: readonly string[], options: RunOptions, place: RunPlace): Promise<Ended> {
   return new Promise((resolve) => {
+    const announceTo = place.guard?.announceTo();
     const child = spawnGroup(argv, {
+      ...(announceTo === undefined ? {} : { announceTo }),
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       dieWithParent: true,
       ...(place.env === undefined && options.env === undefined ? {} : { env: { ...place.env, ...options.env } }),
       ...(place.env === undefined ? {} : { cleanEnv: true }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
-    if (child.pid !== undefined) place.guard?.add(child.pid);
     const chunks = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
     const sizes = { stdout: 0, stderr: 0 };
     const limit = options.maxOutputBytes ?? MAX_OUTPUT_BYTES;
@@ -172,6 +173,7 @@ function runToEnd(argv: readonly string[], options: RunOptions, place: RunPlace)
     });
     child.on('exit', (code, signal) => {
       exit = { status: code ?? 128 + (signal === null ? 0 : constants.signals[signal]), signal: signal ?? undefined };
+      fed.abort(); // what it left running gets no more input
       awaitPipes();
       timers.add(setTimeout(settle, PIPE_LIMIT_MS));
     });

@@ -2,9 +2,8 @@
  * The hop `nspawn`: a container of systemd-nspawn, started for the connection from a directory and ended with it. With
  * `boot` the directory's systemd runs in it; without, nothing but our commands. Needs root.
  *
- * It runs in a mount namespace of its own, so what nspawn mounts below /run/systemd/nspawn goes with it. Where this host
- * has no systemd as its init, nspawn is given a cgroup of ours, and the unified hierarchy alone: it cannot attach to the
- * others.
+ * It runs in a mount namespace of its own, so what nspawn mounts below /run/systemd/nspawn goes with it; in a cgroup of
+ * ours, so that it needs no systemd on this host; and sees the unified hierarchy alone: it cannot attach to others.
  */
 import { randomBytes } from 'node:crypto';
 import { HOLD, READY, startHolder } from './_holder.ts';
@@ -22,64 +21,63 @@ export interface NspawnOptions {
   readonly network?: boolean;
 }
 
-/** Arguments: DIRECTORY NAME boot|plain NSPAWN-OPTION…. Says the process id of the container's init. */
+/**
+ * Arguments: DIRECTORY NAME boot|plain NSPAWN-OPTION…. Says the process id of the container's init.
+ *
+ * nspawn leaves a running container behind when it is killed. So it is the first process of a PID namespace, and the
+ * kernel ends all of it with its first.
+ */
 const SCRIPT = `${HOLD}
 directory=$1 name=$2 how=$3; shift 3
-folder=/run/systemd/nspawn/$name
+cgroups=/sys/fs/cgroup
+[ ! -d $cgroups/unified ] || cgroups=$cgroups/unified
 hold '
-  if [ -d "$1" ]; then read -r group < "$1/group"; fi
   left=50
-  while [ -d "$group" ] && [ "$left" -gt 0 ]; do
+  while [ -d "$1" ] && [ "$left" -gt 0 ]; do
     # The last processes of a container that was killed are still on their way out.
-    find "$group" -depth -type d -exec rmdir {} + || sleep 0.1
+    find "$1" -depth -type d -exec rmdir {} + || sleep 0.1
     left=$((left - 1))
   done
-  rm -rf -- "$1"
-' "$folder"
-mkdir -p -- "$folder" || fail "cannot make $folder"
-keep=
-if [ ! -d /run/systemd/system ]; then
-  if [ -d /sys/fs/cgroup/unified ]; then group=/sys/fs/cgroup/unified/$name
-  else group=/sys/fs/cgroup/$name; fi
-  echo "$group" > "$folder/group"
-  mkdir -- "$group" && echo "$$" > "$group/cgroup.procs" || fail "cannot make the cgroup $group"
-  keep=--keep-unit
-fi
+' "$cgroups/$name"
+mkdir -- "$cgroups/$name" && echo "$$" > "$cgroups/$name/cgroup.procs" || fail "cannot make the cgroup $cgroups/$name"
+mkdir -p /run/systemd/nspawn || fail "cannot make /run/systemd/nspawn"
 export SYSTEMD_NSPAWN_LOCK=0
-$dies unshare --mount --propagation=slave -- sh -c '
-  keep=$1; shift
-  mount -n -t tmpfs -o mode=0755 tmpfs /run/systemd/nspawn || exit 1
-  if [ -n "$keep" ] && [ -d /sys/fs/cgroup/unified ]; then
+$dies unshare --mount --pid --fork --kill-child=KILL --propagation=slave -- sh -c '
+  mount -n -t proc proc /proc && mount -n -t tmpfs -o mode=0755 tmpfs /run/systemd/nspawn || exit 1
+  if [ -d /sys/fs/cgroup/unified ]; then
     umount -n -R /sys/fs/cgroup && mount -n -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1
   fi
-  exec systemd-nspawn $keep "$@"
-' nspawn "$keep" --register=no --quiet --settings=no --link-journal=no --console=pipe --machine="$name" --directory="$directory" "$@" &
-nspawn=$!
+  exec systemd-nspawn "$@"
+' nspawn --keep-unit --register=no --quiet --settings=no --link-journal=no --console=pipe \
+  --machine="$name" --directory="$directory" "$@" &
+outer=$!
+children() { cat "/proc/$1/task/$1/children" 2>/dev/null; }
 trap '
   trap "" TERM
-  kill -TERM "$nspawn"
+  kill -TERM $(children "$outer")
   left=100
   [ "$how" = boot ] || left=5
-  while [ -e "/proc/$nspawn" ] && [ "$left" -gt 0 ]; do sleep 0.1; left=$((left - 1)); done
-  kill -KILL "$nspawn"
-  wait "$nspawn"
+  while [ -e "/proc/$outer" ] && [ "$left" -gt 0 ]; do sleep 0.1; left=$((left - 1)); done
+  kill -KILL "$outer"
+  wait "$outer"
   exit 143' TERM
 leader=
 left=300
 while [ -z "$leader" ] && [ "$left" -gt 0 ]; do
-  [ -e "/proc/$nspawn" ] || { wait "$nspawn"; fail "systemd-nspawn ended with status $?"; }
-  for child in $(cat "/proc/$nspawn/task/$nspawn/children"); do
-    # The init of a PID namespace, after it has changed its root.
-    if grep -qs '^NSpid:.*[[:space:]]1$' "/proc/$child/status" && [ ! "/proc/$child/root/proc/1" -ef "/proc/1" ] && [ -e "/proc/$child/root/proc/1" ]; then
-      leader=$child
-    fi
+  [ -e "/proc/$outer" ] || { wait "$outer"; fail "systemd-nspawn ended with status $?"; }
+  for nspawn in $(children "$outer"); do
+    for child in $(children "$nspawn"); do
+      # The init of the container, once it is one.
+      if grep -qs '^NSpid:.*[[:space:]]1$' "/proc/$child/status" &&
+        [ "$(cat "/proc/$child/comm")" != systemd-nspawn ]; then leader=$child; fi
+    done
   done
   [ -n "$leader" ] || sleep 0.05
   left=$((left - 1))
 done
 [ -n "$leader" ] || fail "the container has no init after 15 s"
 echo ${READY} "$leader"
-wait "$nspawn"
+wait "$outer"
 exit $?
 `;
 

@@ -60,15 +60,16 @@ const CUT = `
 groups=
 for file in $(grep -lsz -- "^\${1#x}\\$" /proc/[0-9]*/cmdline); do
   pid=\${file#/proc/}
-  groups="$groups -\${pid%/cmdline}"
-done
+  group=-\${pid%/cmdline}
+  if kill -s 0 -- "$group"; then groups="$groups $group"; fi # its watcher has the same words, but leads no group
+done 2>/dev/null
 [ -n "$groups" ] || exit 0
-kill -TERM -- $groups
+kill -s TERM -- $groups
 for nap in 1 2 3 4 5 6 7 8 9 10; do
-  kill -0 -- $groups || exit 0
+  kill -s 0 -- $groups || exit 0
   sleep 0.1
 done
-kill -KILL -- $groups
+kill -s KILL -- $groups
 `;
 
 /**
