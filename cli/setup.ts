@@ -27,6 +27,8 @@ const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
   test: [
     'tftp-hpa',
     'atftp',
+    'libwrap0',
+    'python3-scapy',
     'dnsmasq-base',
     'strace',
     'busybox-static',

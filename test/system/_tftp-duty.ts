@@ -8,7 +8,7 @@ export type Duty = (name: string, run: (driver: DriverName) => Promise<void>) =>
 
 /** @param title - of the clause; @param declare - declares the duties of it; they run side by side, for they mostly wait */
 export function clause(title: string, declare: (duty: Duty) => void): void {
-  void describe(title, { concurrency: 6, timeout: 120_000 }, () => {
+  void describe(title, { concurrency: 2, timeout: 120_000 }, () => {
     declare((name, run) => {
       for (const driver of DRIVERS) void test(`${name} (${driver})`, { timeout: 60_000 }, () => run(driver));
     });

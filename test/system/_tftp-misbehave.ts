@@ -59,6 +59,7 @@ export class Peer implements Disposable {
   tid: number | undefined;
   readonly #socket: Socket;
   readonly #queue: Received[] = [];
+  readonly #former = new Set<number>();
   #wake: (() => void) | undefined;
 
   /** @param at.from - own address @param at.fromPort - own port; 0: any */
@@ -76,6 +77,8 @@ export class Peer implements Disposable {
     this.#socket.setRecvBufferSize(8 * 1024 * 1024);
     this.#socket.on('message', (raw, from) => {
       const received = take(raw, from.port);
+      // What an earlier transfer repeats; its ERROR would count.
+      if (this.#former.has(from.port) && received.kind !== 'ERROR') return;
       this.tid ??= received.port;
       this.#queue.push(received);
       this.#wake?.();
@@ -93,6 +96,7 @@ export class Peer implements Disposable {
 
   /** Asks the server's port; the answer brings a new TID. */
   ask(bytes: Uint8Array): void {
+    if (this.tid !== undefined) this.#former.add(this.tid);
     this.tid = undefined;
     this.send(bytes, this.serverPort);
   }
@@ -118,10 +122,11 @@ export class Peer implements Disposable {
     return this.#queue.shift();
   }
 
-  /** The next datagram, which must come. */
+  /** The next datagram, which must come. A repeat of the block before is passed over: this process may have been slow. */
   async expect(kind: Received['kind'], number?: number): Promise<Received> {
     const got = await this.receive();
     if (got === undefined) throw new Error(`nothing came, where ${kind} ${number ?? ''} was due`);
+    if (got.kind === kind && number !== undefined && got.number === number - 1) return this.expect(kind, number);
     if (got.kind !== kind || (number !== undefined && got.number !== number)) {
       throw new Error(`${describe(got)} came, where ${kind} ${number ?? ''} was due`);
     }

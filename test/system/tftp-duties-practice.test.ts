@@ -342,7 +342,9 @@ clause('product', (duty) => {
         await peer.expect('OACK');
         for (let block = 1; block <= 101; block += 1) {
           peer.send(data(block, content.subarray((block - 1) * 1000, block * 1000)));
-          if (block % windowsize === 0 || block === 101) await peer.expect('ACK', block);
+          if (block % windowsize !== 0 && block !== 101) continue;
+          // ACKs of a part of the window: this process may have been slow.
+          for (let acked = -1; acked !== block;) acked = (await peer.expect('ACK')).number;
         }
         // Read without giving the server, in this same process, another turn.
         assert.ok(readFileSync(served.path('up')).equals(content));
