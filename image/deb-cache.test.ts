@@ -1,0 +1,147 @@
+/** Fetching from servers that misbehave: each is named with what it did, and nothing wrong gets into the cache. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { PackageLock } from '../manifests/package-lock.ts';
+import { FetchError, fetchPackages } from './deb-cache.ts';
+
+const CONTENT = Buffer.from('!<arch>\n'.repeat(5000));
+
+const lockFor = (uri: string, content: Uint8Array = CONTENT): PackageLock => ({
+  format: 1,
+  suite: 'trixie',
+  architecture: 'amd64',
+  requested: ['less'],
+  sources: [
+    {
+      uri,
+      suite: 'trixie',
+      components: ['main'],
+      releaseSha256: '0'.repeat(64),
+      releaseDate: '2026-09-12T07:55:41.000Z',
+    },
+  ],
+  packages: [
+    {
+      name: 'less',
+      version: '1:668-1',
+      architecture: 'amd64',
+      source: 0,
+      path: 'pool/main/l/less/less_668-1+b1_amd64.deb',
+      sizeBytes: content.length,
+      sha256: createHash('sha256').update(content).digest('hex'),
+    },
+  ],
+});
+
+type Answer = (request: IncomingMessage, response: ServerResponse) => void;
+
+/** Runs a test against a server on loopback and an empty cache. */
+async function against(
+  answer: Answer,
+  act: (place: { readonly url: string; readonly cache: string; readonly asked: string[] }) => Promise<void>,
+): Promise<void> {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.url ?? '');
+    answer(request, response);
+  });
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const cache = await mkdtemp(join(tmpdir(), 'buildos-debs-'));
+  try {
+    await act({ url: `http://127.0.0.1:${port}`, cache, asked });
+  } finally {
+    server.closeAllConnections();
+    server.close();
+    await rm(cache, { recursive: true, force: true });
+  }
+}
+
+/** The error for a server that misbehaves; the cache must be empty afterwards. */
+async function refused(answer: Answer, lock = lockFor): Promise<FetchError> {
+  let found: FetchError | undefined;
+  await against(answer, async ({ url, cache }) => {
+    const options = { lock: lock(`${url}/debian`), cache, snapshot: undefined, stallMs: 300 };
+    await assert.rejects(fetchPackages(options), (error) => {
+      assert.ok(error instanceof FetchError);
+      found = error;
+      return true;
+    });
+    assert.deepEqual(await readdir(join(cache, 'debs')), []);
+  });
+  assert.ok(found);
+  return found;
+}
+
+test('a package is fetched once, by its digest', async () => {
+  await against(
+    (_request, response) => response.end(CONTENT),
+    async ({ url, cache, asked }) => {
+      const lock = lockFor(`${url}/debian`);
+      const [file = ''] = await fetchPackages({ lock, cache });
+      assert.deepEqual(await readFile(file), CONTENT);
+      assert.equal(file, join(cache, 'debs', `${lock.packages[0]?.sha256}.deb`));
+      assert.deepEqual(await fetchPackages({ lock, cache }), [file]);
+      assert.deepEqual(asked, ['/debian/pool/main/l/less/less_668-1%2Bb1_amd64.deb']);
+    },
+  );
+});
+
+test('an altered package is refused, with both digests', async () => {
+  const altered = Buffer.from(CONTENT);
+  altered[100] = 0;
+  const error = await refused((_request, response) => response.end(altered));
+  assert.match(error.message, /^Cannot fetch less 1:668-1: http:.*altered: its SHA-256 is [0-9a-f]{64}, the lock says/);
+  assert.match(error.hint, /--mirror/);
+});
+
+test('a truncated package is refused, however it was cut', async () => {
+  const short = await refused((_request, response) => response.end(CONTENT.subarray(0, 1000)));
+  assert.match(short.message, /1000 bytes, not the 40000 bytes of the lock/);
+  const cut = await refused((_request, response) => {
+    response.writeHead(200, { 'content-length': CONTENT.length });
+    response.write(CONTENT.subarray(0, 1000), () => response.destroy());
+  });
+  assert.match(cut.message, /cut off after \d+ of 40000 bytes/);
+});
+
+test('a server that sends more than there should be is not listened to', async () => {
+  const error = await refused((_request, response) => response.end(Buffer.concat([CONTENT, CONTENT])));
+  assert.match(error.message, /more than the 40000 bytes/);
+});
+
+test('a server that stops sending is given up', async () => {
+  const error = await refused((_request, response) => response.write(CONTENT.subarray(0, 1000)));
+  assert.match(error.message, /no data for 0\.3 s/);
+  const silent = await refused(() => undefined);
+  assert.match(silent.message, /no data for 0\.3 s/);
+});
+
+test('nobody there', async () => {
+  const error = await refused(
+    () => undefined,
+    () => lockFor('http://127.0.0.1:9/debian'),
+  );
+  assert.match(error.message, /http:\/\/127\.0\.0\.1:9\/debian\/pool\/.*no answer/);
+});
+
+test('a version that the mirror has no more comes from the snapshot archive, as of the time of the lock', async () => {
+  const answer: Answer = (request, response) => {
+    const kept = request.url?.startsWith('/snapshot/archive/debian/20260912T075541Z/pool/') === true;
+    response.writeHead(kept ? 200 : 404);
+    response.end(kept ? CONTENT : 'gone');
+  };
+  await against(answer, async ({ url, cache, asked }) => {
+    await fetchPackages({ lock: lockFor(`${url}/debian`), cache, snapshot: `${url}/snapshot` });
+    assert.equal(asked.length, 2);
+  });
+  const error = await refused(answer);
+  assert.match(error.message, /HTTP 404/);
+  assert.match(error.hint, /buildos image update.*--snapshot/);
+});

@@ -1,0 +1,212 @@
+/**
+ * The packages of a lock on this machine: `<cache>/debs/<sha256>.deb`, fetched once, named by what is in them.
+ *
+ * A file gets its name after its digest was checked and it is on the disk; so what is there is right, whoever else
+ * writes, and whatever was cut off.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, open, rename, rm, stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { LockedPackage, PackageLock } from '../manifests/package-lock.ts';
+import { partSuffix } from './store.ts';
+
+/** Downloads at once: more is no quicker on one mirror, and less friendly. */
+const PARALLEL = 8;
+
+/** An archive that does not send a byte for so long is given up. */
+const STALL_MS = 30_000;
+
+/** How often a package is tried on each place. */
+const TRIES = 2;
+
+/** Where Debian keeps every version there ever was. */
+export const SNAPSHOT_URL = 'https://snapshot.debian.org';
+
+/** From where, and to where. */
+export interface FetchOptions {
+  readonly lock: PackageLock;
+  readonly cache: string;
+  /** Asked when the archive does not have a version any more; `undefined`: nobody is. Default {@link SNAPSHOT_URL}. */
+  readonly snapshot?: string | undefined;
+  /** How long to wait for the next bytes; default 30 s. */
+  readonly stallMs?: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (line: string) => void;
+}
+
+/** A package cannot be had. */
+export class FetchError extends Error {
+  override readonly name = 'FetchError';
+  readonly hint: string;
+
+  constructor(each: LockedPackage, reasons: readonly string[], options: { readonly gone: boolean }) {
+    super(`Cannot fetch ${each.name} ${each.version}: ${reasons.join('; ')}`);
+    this.hint = options.gone
+      ? 'the archive has a newer version and no longer this one: renew the lock with "buildos image update", or name a snapshot archive with --snapshot'
+      : 'check the address with curl; another mirror can be given with --mirror';
+  }
+}
+
+/** A place does not have it, or what it sends is not it. */
+class PlaceError extends Error {
+  /** The place answers, and says that there is no such file. */
+  readonly gone: boolean;
+
+  constructor(message: string, gone = false) {
+    super(message);
+    this.gone = gone;
+  }
+}
+
+/**
+ * Makes sure that every package of a lock is in the cache.
+ *
+ * @returns the files, in the order of the lock's packages
+ * @throws {FetchError} when a package cannot be had, naming it and every place that was asked
+ */
+export async function fetchPackages(options: FetchOptions): Promise<readonly string[]> {
+  const folder = join(options.cache, 'debs');
+  await mkdir(folder, { recursive: true });
+  const files = options.lock.packages.map((each) => join(folder, `${each.sha256}.deb`));
+  const missing: { each: LockedPackage; file: string }[] = [];
+  for (const [index, each] of options.lock.packages.entries()) {
+    const file = files[index] ?? '';
+    const size = (await stat(file).catch(() => undefined))?.size;
+    if (size === each.sizeBytes) await utimes(file, new Date(), new Date());
+    else missing.push({ each, file });
+  }
+  if (missing.length === 0) return files;
+  const mebibytes = missing.reduce((sum, { each }) => sum + each.sizeBytes, 0) / 2 ** 20;
+  options.onProgress?.(`Fetching ${missing.length} packages, ${mebibytes.toFixed(1)} MiB`);
+  // The largest first: the last download is then a short one.
+  missing.sort((a, b) => b.each.sizeBytes - a.each.sizeBytes);
+  const failed = new AbortController();
+  const signal = options.signal ? AbortSignal.any([options.signal, failed.signal]) : failed.signal;
+  const queue = missing.values();
+  const worker = async (): Promise<void> => {
+    for (const { each, file } of queue) await fetchOne(each, file, { ...options, signal });
+  };
+  const workers = Array.from({ length: PARALLEL }, async () => {
+    try {
+      await worker();
+    } catch (error) {
+      failed.abort(error);
+      throw error;
+    }
+  });
+  const [first] = (await Promise.allSettled(workers)).filter((result) => result.status === 'rejected');
+  if (first !== undefined) throw failed.signal.reason ?? first.reason;
+  return files;
+}
+
+async function fetchOne(
+  each: LockedPackage,
+  file: string,
+  options: FetchOptions & { signal: AbortSignal },
+): Promise<void> {
+  const reasons: string[] = [];
+  let gone = false;
+  for (const url of placesOf(each, options)) {
+    for (let tries = 1; tries <= TRIES; tries += 1) {
+      try {
+        await download(url, each, file, options);
+        return;
+      } catch (error) {
+        options.signal.throwIfAborted();
+        if (!(error instanceof PlaceError)) throw error;
+        reasons.push(`${url}: ${error.message}`);
+        gone ||= error.gone;
+        if (error.gone) break;
+      }
+    }
+  }
+  throw new FetchError(each, [...new Set(reasons)], { gone });
+}
+
+/** The archive first; then the snapshot archive, as it was when the lock was made. */
+function placesOf(each: LockedPackage, options: FetchOptions): readonly string[] {
+  const source = options.lock.sources[each.source];
+  if (source === undefined) throw new RangeError(`${each.name} names source ${each.source}, which the lock lacks`);
+  const path = each.path.split('/').map(encodeURIComponent).join('/');
+  const snapshot = 'snapshot' in options ? options.snapshot : SNAPSHOT_URL;
+  const archive = /\/(debian[a-z-]*)$/.exec(source.uri)?.[1];
+  const places = [`${source.uri}/${path}`];
+  if (snapshot !== undefined && archive !== undefined) {
+    const time = source.releaseDate.replaceAll(/[-:]|\.\d+/g, '');
+    places.push(`${snapshot}/archive/${archive}/${time}/${path}`);
+  }
+  return places;
+}
+
+async function download(
+  url: string,
+  each: LockedPackage,
+  file: string,
+  options: FetchOptions & { signal: AbortSignal },
+): Promise<void> {
+  const stallMs = options.stallMs ?? STALL_MS;
+  const stalled = new AbortController();
+  const reason = new PlaceError(`no data for ${stallMs / 1000} s`);
+  let timer = setTimeout(() => stalled.abort(reason), stallMs);
+  const part = `${file}${partSuffix()}`;
+  try {
+    const body = await request(url, each, AbortSignal.any([options.signal, stalled.signal]));
+    const hash = createHash('sha256');
+    let size = 0;
+    {
+      await using handle = await open(part, 'w');
+      try {
+        for await (const chunk of body) {
+          clearTimeout(timer);
+          timer = setTimeout(() => stalled.abort(reason), stallMs);
+          size += chunk.length;
+          if (size > each.sizeBytes) break;
+          hash.update(chunk);
+          await handle.writeFile(chunk);
+        }
+      } catch (error) {
+        if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') throw error;
+        options.signal.throwIfAborted();
+        throw stalled.signal.aborted ? reason : new PlaceError(`cut off after ${size} of ${each.sizeBytes} bytes`);
+      }
+      if (size !== each.sizeBytes) {
+        throw new PlaceError(
+          `${size > each.sizeBytes ? 'more than' : `${size} bytes, not`} the ${each.sizeBytes} bytes of the lock`,
+        );
+      }
+      const found = hash.digest('hex');
+      if (found !== each.sha256) throw new PlaceError(`altered: its SHA-256 is ${found}, the lock says ${each.sha256}`);
+      await handle.sync();
+    }
+    await rename(part, file);
+  } finally {
+    clearTimeout(timer);
+    await rm(part, { force: true });
+  }
+}
+
+async function request(url: string, each: LockedPackage, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+  if (url.startsWith('file:')) {
+    try {
+      const handle = await open(new URL(url));
+      return handle.createReadStream();
+    } catch (error) {
+      throw new PlaceError(error instanceof Error ? error.message : String(error), true);
+    }
+  }
+  let response: Response;
+  try {
+    response = await fetch(url, { signal });
+  } catch (error) {
+    if (signal.aborted && signal.reason instanceof PlaceError) throw signal.reason;
+    signal.throwIfAborted();
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
+    throw new PlaceError(`no answer (${cause})`);
+  }
+  if (response.ok && response.body !== null) return response.body;
+  await response.body?.cancel();
+  throw new PlaceError(
+    `HTTP ${response.status} for a file of ${each.sizeBytes} bytes`,
+    response.status === 404 || response.status === 410,
+  );
+}
