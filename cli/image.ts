@@ -2,9 +2,13 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { buildImage } from '../image/build.ts';
 import { type BuiltImage, listImages } from '../image/built-image.ts';
-import { buildHost } from '../image/hosts/build-host.ts';
+import { SNAPSHOT_URL } from '../image/deb-cache.ts';
 import type { Hardware } from '../image/kernel-modules.ts';
+import { formatTimings } from '../image/timings.ts';
+import { DEFAULT_HOST, findLock, HOST_HELP, loadImageHost, lockOptions } from './image-host.ts';
 import { publishCommand, rollbackCommand } from './image-publish.ts';
+import { updateCommand } from './image-update.ts';
+import { onInterrupt } from './interrupt.ts';
 import { needPackages, needRoot } from './setup.ts';
 
 /** The command with its sub-commands. */
@@ -12,6 +16,7 @@ export function imageCommand(): Command {
   return new Command('image')
     .description('build the image of a build host, publish it for PXE')
     .addCommand(buildCommand())
+    .addCommand(updateCommand())
     .addCommand(listCommand())
     .addCommand(publishCommand())
     .addCommand(rollbackCommand());
@@ -20,38 +25,65 @@ export function imageCommand(): Command {
 const workOption = (): Option => new Option('--work <dir>', 'folder for caches and images').default('work');
 const jsonOption = (): Option => new Option('--json', 'print the result as JSON');
 
+/** What `image build` is told. */
+interface BuildArguments {
+  readonly work: string;
+  readonly hardware: Hardware;
+  readonly lock?: string | false;
+  readonly mirror?: string;
+  readonly snapshot: string;
+  readonly note: string;
+  readonly timings?: boolean;
+  readonly json?: boolean;
+}
+
 function buildCommand(): Command {
-  return new Command('build')
-    .description('build kernel and initrd from the definition of the build host (as root)')
+  const command = new Command('build')
+    .description('build kernel and initrd from the definition of a host (as root)')
+    .argument('[host]', 'the host', DEFAULT_HOST)
     .addOption(workOption())
     .addOption(new Option('--hardware <profile>', 'which drivers go in').choices(['server', 'vm']).default('server'))
     .option('--mirror <url>', 'Debian mirror', urlOf)
+    .option('--snapshot <url>', 'asked for versions that the mirror has no more', urlOf, SNAPSHOT_URL)
     .option('--note <text>', 'a line for /etc/buildos-note in the image', '')
+    .option('--timings', 'print how long each step took')
     .addOption(jsonOption())
-    .addHelpText('after', '\nThe image is kept in <work>/images/<build id>; "buildos image publish" makes it bootable.')
-    .action(async (options: { work: string; hardware: Hardware; mirror?: string; note: string; json?: boolean }) => {
-      needRoot('another root file system');
-      await needPackages(['image']);
-      const started = performance.now();
-      const { image, report } = await buildImage({
-        definition: buildHost,
-        work: options.work,
-        hardware: options.hardware,
-        note: options.note,
-        ...(options.mirror !== undefined && { mirror: options.mirror }),
-        onProgress: (line) => process.stderr.write(`${line}\n`),
-      });
-      const seconds = (performance.now() - started) / 1000;
-      if (options.json) {
-        print({
-          ...image,
-          seconds,
-          properties: report.results.map(({ description, outcome }) => ({ description, outcome })),
-        });
-        return;
-      }
-      process.stdout.write(`${describeImage(image)}\nbuilt in ${seconds.toFixed(1)} s\n`);
-    });
+    .addHelpText(
+      'after',
+      `${HOST_HELP}\n\nThe image is kept in <work>/images/<build id>; "buildos image publish" makes it bootable.`,
+    )
+    .action(build);
+  for (const option of lockOptions()) command.addOption(option);
+  return command;
+}
+
+async function build(name: string, options: BuildArguments): Promise<void> {
+  needRoot('another root file system');
+  await needPackages(['image']);
+  const started = performance.now();
+  const { definition, definitionFile, lockFile } = await loadImageHost(name);
+  const lock = await findLock(options.lock, lockFile);
+  using interrupt = onInterrupt();
+  const { image, cached, properties, timings } = await buildImage({
+    definition,
+    definitionFile,
+    work: options.work,
+    hardware: options.hardware,
+    note: options.note,
+    snapshot: options.snapshot,
+    signal: interrupt.signal,
+    ...(lock !== undefined && { lock }),
+    ...(options.mirror !== undefined && { mirror: options.mirror }),
+    onProgress: (line) => process.stderr.write(`${line}\n`),
+  });
+  const seconds = (performance.now() - started) / 1000;
+  if (options.json) {
+    print({ ...image, cached, seconds, properties, timings });
+    return;
+  }
+  if (options.timings) process.stderr.write(`${formatTimings(timings).join('\n')}\n`);
+  const outcome = cached ? 'nothing has changed, looked at' : 'built';
+  process.stdout.write(`${describeImage(image)}\n${outcome} in ${seconds.toFixed(2)} s\n`);
 }
 
 function listCommand(): Command {

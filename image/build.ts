@@ -2,29 +2,41 @@
  * Building an image: from a host definition to kernel, initrd and manifest.
  *
  * ```
- *   programs ──► definition ──► base root ──► properties ──► pack ──► kernel, initrd, manifest
- *   (esbuild)    (TypeScript)   (mmdebstrap,  (deploy over   (squashfs,
- *                                cached)       chroot)         cpio)
+ *   definition ──► lock ──► packages ──► root ──┬─► layer of packages ─────┐
+ *   (TypeScript)  (or the   (by digest)  (dpkg) └─► layer of properties ───┼─► kernel, initrd, manifest
+ *   programs      archives)                          └► layer of programs ─┘
+ *   (esbuild)
  * ```
  *
- * The build id is a digest of what goes in: definition, packages with versions, Node, stage 1. So the same input has the
- * same id on any machine, and another id means another image.
+ * Every box is kept by the digest of what it is made from, our code included, and made again only when that changes;
+ * so a build takes as long as what is different, and the result is that of a build from nothing. The build id is the
+ * digest of all inputs: the same input has the same id on any machine, and another id means another image.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import type { Connection } from '../connections/connection.ts';
+import { z } from 'zod';
 import { openChain } from '../connections/open.ts';
-import { debianSources } from '../host/mmdebstrap.ts';
 import { formatImageManifest, type ImageManifest, type ImagePackage } from '../manifests/image-manifest.ts';
-import { checkReport, deploy, type DeployReport } from '../properties/deploy.ts';
-import { definitionDigest, hostAttrs, type HostDefinition } from '../properties/host-definition.ts';
-import { findOrMakeBaseRoot } from './base-root.ts';
-import { bundle, type Bundle } from './bundle.ts';
+import type { PackageLock } from '../manifests/package-lock.ts';
+import { type DeployReport, checkReport, deploy } from '../properties/deploy.ts';
+import { type HostAttrs, emptyAttrs } from '../properties/host-attrs.ts';
+import { type HostDefinition, definitionDigest, hostAttrs } from '../properties/host-definition.ts';
+import { type PropertyApplication, readRegistered } from '../properties/property.ts';
+import { baseRootKey, findOrMakeBaseRoot, mountBaseRoot } from './base-root.ts';
+import { type Bundle, findOrBundle } from './bundle.ts';
+import { type BuiltImage, formatBuiltImage, IMAGE_JSON, readImage } from './built-image.ts';
+import { atEpoch } from './epoch.ts';
 import { HARDWARE, type Hardware } from './kernel-modules.ts';
+import { mountOverlay, packChanges, packPackages } from './layers.ts';
+import { checkLock, chooseFromArchives, debianArchives, withMirror } from './lock.ts';
 import { findOrStripNode, type NodeBinary } from './node-runtime.ts';
 import { packImage, type Packed } from './pack.ts';
-import { type BuiltImage, formatBuiltImage, IMAGE_JSON, readImage } from './built-image.ts';
+import { sourceDigest, SOURCES } from './source-digest.ts';
+import { DamagedEntryError, type Entry, keyOf, Store } from './store.ts';
+import { type Timing, Timings } from './timings.ts';
+import { findTools } from './tools.ts';
+import { openWorkshop, type Workshop } from './workshop.ts';
 
 /** Our programs in an image, by the name of their file in `/usr/lib/buildos`. */
 const PROGRAMS = {
@@ -49,144 +61,384 @@ export type ImageDefinition = (inputs: ImageInputs) => HostDefinition;
 /** How to build. */
 export interface BuildOptions {
   readonly definition: ImageDefinition;
+  /** The module that the definition is from; to be given when it defines properties of its own, or imports some. */
+  readonly definitionFile?: string;
   /** Folder for caches and results; made when absent. */
   readonly work: string;
+  /** The packages to use; without it those that the archives offer today. */
+  readonly lock?: { readonly content: PackageLock; readonly file: string };
   /** Debian mirror; default deb.debian.org. */
   readonly mirror?: string;
+  /** Asked for versions that the mirror has no more; `undefined`: nobody. Default snapshot.debian.org. */
+  readonly snapshot?: string | undefined;
   /** Which kernel modules go in; default `server`. */
   readonly hardware?: Hardware;
   readonly note?: string;
   readonly signal?: AbortSignal;
   readonly onProgress?: (line: string) => void;
+  /** Told when a step begins. */
+  readonly onStep?: (step: string) => void;
+}
+
+/** What became of a property. */
+export interface PropertyOutcome {
+  readonly description: string;
+  readonly outcome: string;
 }
 
 /** What came of it. */
 export interface BuildResult {
   readonly image: BuiltImage;
-  /** What the properties did. */
-  readonly report: DeployReport;
+  /** Whether nothing had changed, and the image was there. */
+  readonly cached: boolean;
+  /** What the properties did when they were applied last. */
+  readonly properties: readonly PropertyOutcome[];
+  /** How long each step took, and whether its result was in the cache. */
+  readonly timings: readonly Timing[];
 }
 
 /**
  * Builds an image. The result is in `<work>/images/<build id>/`, complete or not there.
  *
- * @throws {DeployError} when properties fail, naming them; the root that they were applied to is thrown away
+ * @throws {DeployError} when properties fail, naming them
+ * @throws {LockMismatchError} when the lock is for other packages
+ * @throws {ArchiveError | ResolveError | FetchError} when packages cannot be had
+ * @throws {BootstrapError} when they cannot be installed
  * @throws {CommandError} when a tool fails
  */
 export async function buildImage(options: BuildOptions): Promise<BuildResult> {
-  const work = resolve(options.work);
-  const cache = join(work, 'cache');
-  const say = options.onProgress ?? (() => undefined);
-  const signal = options.signal ? { signal: options.signal } : {};
-  await using local = await openChain([['local']]);
-  await using scratch = await makeScratch(join(work, 'tmp'));
-
-  say('Bundling init, monitor and helper');
-  const programs = await bundlePrograms(scratch.folder);
-  const node = await findOrStripNode(local, { cache });
-  const definition = options.definition({ programs, note: options.note ?? '' });
-  const attrs = hostAttrs(definition);
-
-  say(`Debian ${definition.base.suite}: ${attrs.packages.length} packages and what they need`);
-  const base = await findOrMakeBaseRoot(local, {
-    suite: definition.base.suite,
-    sources: debianSources({
-      suite: definition.base.suite,
-      ...(options.mirror !== undefined && { mirror: options.mirror }),
-    }),
-    packages: attrs.packages,
-    cache,
-    ...signal,
-  });
-  if (base.cached) say('Debian: the archive has not changed, the root is in the cache');
-  const root = join(scratch.folder, 'root');
-  await local.run(['cp', '--archive', '--reflink=auto', base.folder, root]);
-
-  say(`Applying ${definition.properties.length} properties`);
-  const report = await applyProperties(definition, root, options);
-  const packages = await installedPackages(local, root);
-  const buildId = buildIdOf({ definition, packages, node, programs, hardware: options.hardware ?? 'server' });
-
-  say(`Packing ${buildId}`);
-  const out = join(scratch.folder, 'out');
-  const packed = await packImage(local, {
-    root,
-    out,
-    cache,
-    buildId,
-    node,
-    init: programs['init.mjs'],
-    excludes: attrs.excludes,
-    classes: HARDWARE[options.hardware ?? 'server'],
-    ...signal,
-  });
-  await writeFile(
-    join(out, 'buildos-manifest.json'),
-    formatImageManifest(manifestOf({ definition, packages, node, buildId, packed })),
-  );
-  const image = await keep(out, join(work, 'images', buildId), {
-    buildId,
-    kernelArgs: attrs.kernelOptions,
-    sizes: packed.sizes,
-  });
-  return { image, report };
+  try {
+    return await new Build(options).run();
+  } catch (error) {
+    // The entry is removed: what was made of it is made again.
+    if (!(error instanceof DamagedEntryError)) throw error;
+    options.onProgress?.(`${error.message}; it is made again`);
+    return await new Build(options).run();
+  }
 }
 
-async function bundlePrograms(folder: string): Promise<Readonly<Record<ProgramName, Bundle>>> {
-  const one = async (name: ProgramName): Promise<Bundle> =>
-    await bundle({ entry: PROGRAMS[name], outfile: join(folder, 'programs', name) });
-  return {
-    'init.mjs': await one('init.mjs'),
-    'monitor.mjs': await one('monitor.mjs'),
-    'helper.mjs': await one('helper.mjs'),
-  };
+/** Bundles what definitions may refer to, or finds it in the cache. */
+export async function bundlePrograms(store: Store): Promise<ImageInputs['programs']> {
+  const one = async (name: ProgramName): Promise<Bundle> => await findOrBundle(store, PROGRAMS[name]);
+  const [init, monitor, helper] = await Promise.all([one('init.mjs'), one('monitor.mjs'), one('helper.mjs')]);
+  return { 'init.mjs': init, 'monitor.mjs': monitor, 'helper.mjs': helper };
 }
 
-async function applyProperties(definition: HostDefinition, root: string, options: BuildOptions): Promise<DeployReport> {
-  await using connection = await openChain([['local'], ['chroot', { into: root }]]);
-  const report = await deploy(definition, connection, options.signal ? { signal: options.signal } : {});
-  checkReport(report);
-  return report;
+/** The steps of one build. */
+class Build {
+  readonly #options: BuildOptions;
+  readonly #work: string;
+  readonly #store: Store;
+  readonly #timings = new Timings();
+  readonly #signal: { readonly signal?: AbortSignal };
+
+  constructor(options: BuildOptions) {
+    this.#options = options;
+    this.#work = resolve(options.work);
+    this.#store = new Store(join(this.#work, 'cache'));
+    this.#signal = options.signal ? { signal: options.signal } : {};
+  }
+
+  async run(): Promise<BuildResult> {
+    const { hardware = 'server' } = this.#options;
+    await using stack = new AsyncDisposableStack();
+    const local = stack.use(await openChain([['local']]));
+    const cache = this.#store.folder;
+    const { programs, node } = await this.#timed('programs', async () => ({
+      programs: await bundlePrograms(this.#store),
+      node: await findOrStripNode(local, { cache }),
+    }));
+    const definition = this.#options.definition({ programs, note: this.#options.note ?? '' });
+    const attrs = hostAttrs(definition);
+    const [code, tools] = await this.#timed('inputs', async () => [await this.#code(), await findTools()] as const);
+    const lock = await this.#timed('choose packages', async () => {
+      const { lock: given, mirror, signal } = this.#options;
+      const { suite } = definition.base;
+      if (given !== undefined) {
+        checkLock(given.content, { suite, packages: attrs.packages }, given.file);
+        return given.content;
+      }
+      const sources = debianArchives({ suite, ...(mirror !== undefined && { mirror }) });
+      return await chooseFromArchives(local, {
+        suite,
+        packages: attrs.packages,
+        sources,
+        cache,
+        ...(signal && { signal }),
+      });
+    });
+    const inputs: Inputs = { definition, attrs, lock, code, tools, node, programs, hardware };
+    const buildId = buildIdOf(inputs);
+    const folder = join(this.#work, 'images', buildId);
+    const there = await findBuilt(folder);
+    if (there !== undefined)
+      return this.#result({ image: there, cached: true, properties: await readOutcomes(folder) });
+
+    const pinned = this.#options.lock === undefined ? 'not pinned: no lock' : `pinned by ${this.#options.lock.file}`;
+    this.#say(`Debian ${lock.suite}: ${lock.packages.length} packages, ${pinned}`);
+    const workshop = once(async () => stack.use(await openWorkshop(join(this.#work, 'tmp'))));
+    const { layers, properties } = await this.#layers(inputs, workshop);
+    this.#say(`Packing ${buildId}`);
+    const image = await this.#timed('pack', () => this.#pack(inputs, { buildId, layers, properties }));
+    return this.#result({ image, cached: false, properties });
+  }
+
+  /** Digests of the code of each step: what it does to its inputs. */
+  async #code(): Promise<Code> {
+    const of = async (...names: readonly string[]): Promise<string> =>
+      await sourceDigest(names, { cache: this.#store.folder });
+    const source = (name: string): string => join(SOURCES, name);
+    const hosts = this.#options.definitionFile ?? source('image/hosts/build-host.ts');
+    const [root, layers, properties, pack] = await Promise.all([
+      of(source('image/base-root.ts')),
+      of(source('image/layers.ts')),
+      of(source('properties/deploy.ts'), source('connections/open.ts'), hosts),
+      of(source('image/pack.ts')),
+    ]);
+    return { root, layers, properties, pack };
+  }
+
+  async #layers(
+    inputs: Inputs,
+    workshop: () => Promise<Workshop>,
+  ): Promise<{ readonly layers: readonly Entry[]; readonly properties: readonly PropertyOutcome[] }> {
+    const { definition, attrs, lock, code, tools, hardware } = inputs;
+    const { excludes } = attrs;
+    const rootKey = baseRootKey(lock, code.root);
+    const [base, upper] = splitDefinition(definition);
+    const root = once(async () => {
+      const { entry } = await this.#timedEntry('root of packages', () =>
+        findOrMakeBaseRoot({
+          store: this.#store,
+          lock: withMirror(lock, this.#options.mirror),
+          code: code.root,
+          workshop,
+          ...('snapshot' in this.#options && { snapshot: this.#options.snapshot }),
+          ...this.#signal,
+          onProgress: (line) => this.#say(line),
+          onStep: (step) => this.#options.onStep?.(step),
+        }),
+      );
+      return await mountBaseRoot(await workshop(), entry);
+    });
+
+    const classes = HARDWARE[hardware];
+    const packagesKey = keyOf({ kind: 'packages 1', rootKey, code: code.layers, tools, excludes, classes });
+    const packages = async (): Promise<Entry> =>
+      await this.#layer('layer of packages', packagesKey, async (out) => {
+        const options = { root: await root(), out, excludes, classes, ...this.#signal };
+        return { ...(await packPackages(await workshop(), options)) };
+      });
+
+    // What is applied below a layer of properties is in its key; so is the whole definition in that of the last.
+    const common = { rootKey, layers: code.layers, properties: code.properties, tools, excludes };
+    const baseKey = keyOf({ kind: 'properties 1', ...common, definition: definitionDigest(base) });
+    const baseUpper = once(async () => {
+      const { entry } = await this.#timedEntry('apply properties', () =>
+        this.#store.findOrMake('properties', baseKey, async (out) => {
+          this.#say(`Applying ${base.properties.length} properties`);
+          return await this.#apply(await workshop(), {
+            definition: base,
+            root: await root(),
+            below: [],
+            out,
+            excludes,
+          });
+        }),
+      );
+      return entry;
+    });
+    const above = async (): Promise<readonly Entry[]> => {
+      const first = await baseUpper();
+      if (upper === undefined) return [first];
+      const key = keyOf({ kind: 'programs 1', ...common, baseKey, definition: definitionDigest(upper) });
+      const { entry } = await this.#timedEntry('apply programs', () =>
+        this.#store.findOrMake('properties', key, async (out) => {
+          const at = await workshop();
+          return await this.#apply(at, { definition: upper, root: await root(), below: [first], out, excludes });
+        }),
+      );
+      return [first, entry];
+    };
+    const [lowest, others] = await Promise.all([packages(), above()]);
+    const properties = [...outcomesOf(others[0]), ...outcomesOf(others[1]).slice(base.properties.length)];
+    return { layers: [lowest, ...others], properties };
+  }
+
+  /** Applies properties to a root below which nothing changes; what changes becomes a layer. */
+  async #apply(
+    workshop: Workshop,
+    options: {
+      readonly definition: HostDefinition;
+      readonly root: string;
+      readonly below: readonly Entry[];
+      readonly out: string;
+      readonly excludes: readonly string[];
+    },
+  ): Promise<Readonly<Record<string, string>>> {
+    const { definition, root, out, excludes } = options;
+    const { upper, merged } = await mountOverlay(workshop, root, options.below);
+    await using chain = await openChain([...workshop.chain, ['chroot', { into: merged }]]);
+    const report = await deploy(definition, atEpoch(chain), this.#signal);
+    checkReport(report);
+    await workshop.on.run(['umount', merged]);
+    const { rootBytes } = await packChanges(workshop, { upper, out, excludes, ...this.#signal });
+    return { rootBytes, outcomes: JSON.stringify(outcomesOfReport(report)) };
+  }
+
+  async #pack(
+    inputs: Inputs,
+    made: {
+      readonly buildId: string;
+      readonly layers: readonly Entry[];
+      readonly properties: readonly PropertyOutcome[];
+    },
+  ): Promise<BuiltImage> {
+    const { buildId, layers, properties } = made;
+    const parent = join(this.#work, 'images');
+    const scratch = join(this.#work, 'tmp');
+    for (const folder of [parent, scratch]) await mkdir(folder, { recursive: true });
+    // Named like a workshop: what a killed build left there, the next one removes.
+    const out = await mkdtemp(join(scratch, `build-${process.pid}-`));
+    try {
+      const init = inputs.programs['init.mjs'];
+      const packed = await packImage({ layers, out, store: this.#store, buildId, node: inputs.node, init });
+      await writeFile(join(out, MANIFEST), formatImageManifest(manifestOf(inputs, buildId, packed)));
+      await writeFile(join(out, OUTCOMES), `${JSON.stringify(properties)}\n`);
+      const { kernelOptions } = inputs.attrs;
+      await writeFile(
+        join(out, IMAGE_JSON),
+        formatBuiltImage({ buildId, kernelArgs: kernelOptions, sizes: packed.sizes }),
+      );
+      await chmod(out, 0o755);
+      return await keep(out, join(parent, buildId));
+    } finally {
+      await rm(out, { recursive: true, force: true });
+    }
+  }
+
+  #result(result: Omit<BuildResult, 'timings'>): BuildResult {
+    return { ...result, timings: this.#timings.all };
+  }
+
+  #say(line: string): void {
+    this.#options.onProgress?.(line);
+  }
+
+  async #layer(
+    name: string,
+    key: string,
+    make: (out: string) => Promise<Readonly<Record<string, string>>>,
+  ): Promise<Entry> {
+    return (await this.#timedEntry(name, () => this.#store.findOrMake('layers', key, make))).entry;
+  }
+
+  async #timed<T>(name: string, act: () => Promise<T>): Promise<T> {
+    this.#options.onStep?.(name);
+    return await this.#timings.measure(name, act, () => false);
+  }
+
+  async #timedEntry<T extends { readonly cached: boolean }>(name: string, act: () => Promise<T>): Promise<T> {
+    this.#options.onStep?.(name);
+    return await this.#timings.measure(name, act, ({ cached }) => cached);
+  }
 }
 
-async function installedPackages(on: Connection, root: string): Promise<readonly ImagePackage[]> {
-  const format = '${Package}\t${Version}\t${Architecture}\n';
-  const { stdout } = await on.run([
-    'dpkg-query',
-    `--admindir=${root}/var/lib/dpkg`,
-    '--show',
-    `--showformat=${format}`,
-  ]);
-  return new TextDecoder()
-    .decode(stdout)
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => {
-      const [name = '', version = '', architecture = ''] = line.split('\t');
-      return { name, version, architecture };
-    })
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-function manifestOf(made: {
+/** All that an image is made from. */
+interface Inputs {
   readonly definition: HostDefinition;
-  readonly packages: readonly ImagePackage[];
+  readonly attrs: HostAttrs;
+  readonly lock: PackageLock;
+  readonly code: Code;
+  /** Digest of the programs of this machine whose version shows in the result. */
+  readonly tools: string;
   readonly node: NodeBinary;
-  readonly buildId: string;
-  readonly packed: Packed;
-}): ImageManifest {
+  readonly programs: Readonly<Record<ProgramName, Bundle>>;
+  readonly hardware: Hardware;
+}
+
+interface Code {
+  readonly root: string;
+  readonly layers: string;
+  readonly properties: string;
+  readonly pack: string;
+}
+
+const MANIFEST = 'buildos-manifest.json';
+
+/** What the properties did, for who builds an image that is there already. */
+const OUTCOMES = 'properties.json';
+
+/** The digest of what goes in: 20 hex digits, enough to tell images apart and to be read aloud. */
+function buildIdOf(inputs: Inputs): string {
+  const { definition, lock, code, tools, node, programs, hardware } = inputs;
+  const data = {
+    format: 2,
+    definition: definitionDigest(definition),
+    root: baseRootKey(lock, code.root),
+    code: [code.layers, code.properties, code.pack],
+    tools,
+    node: node.sha256,
+    zstd: process.versions.zstd,
+    init: programs['init.mjs'].sha256,
+    modules: HARDWARE[hardware],
+  };
+  return createHash('sha256').update(JSON.stringify(data)).digest('hex').slice(0, 20);
+}
+
+/**
+ * The definition without the programs at its end, which are the properties that copy files of this machine; and, if there
+ * are such, the whole.
+ */
+function splitDefinition(
+  definition: HostDefinition,
+): readonly [base: HostDefinition, whole: HostDefinition | undefined] {
+  const { properties } = definition;
+  const last = properties.findLastIndex((application) => !copiesFiles(application));
+  if (last === properties.length - 1) return [definition, undefined];
+  return [{ ...definition, properties: properties.slice(0, last + 1) }, definition];
+}
+
+function copiesFiles(application: PropertyApplication): boolean {
+  const { type, definition } = readRegistered(application.p);
+  if (type !== 'property') return false;
+  return (definition.hostattrs?.(emptyAttrs(''), ...application.a).sources?.length ?? 0) > 0;
+}
+
+function outcomesOfReport(report: DeployReport): readonly PropertyOutcome[] {
+  return report.results.map(({ description, outcome }) => ({ description, outcome }));
+}
+
+const outcomes = z.array(z.object({ description: z.string(), outcome: z.string() }));
+
+function outcomesOf(entry: Entry | undefined): readonly PropertyOutcome[] {
+  return entry === undefined ? [] : outcomes.parse(JSON.parse(entry.facts['outcomes'] ?? '[]'));
+}
+
+async function readOutcomes(folder: string): Promise<readonly PropertyOutcome[]> {
+  return outcomes.parse(JSON.parse(await readFile(join(folder, OUTCOMES), 'utf8')));
+}
+
+function manifestOf(inputs: Inputs, buildId: string, packed: Packed): ImageManifest {
+  const { definition, lock, node } = inputs;
+  const packages: readonly ImagePackage[] = lock.packages.map(({ name, version, architecture, sha256 }) => ({
+    name,
+    version,
+    architecture,
+    sha256,
+  }));
   return {
     format: 1,
-    buildId: made.buildId,
-    host: made.definition.name,
-    hostSha256: definitionDigest(made.definition),
-    architecture: 'amd64',
-    base: { name: 'debian', version: debianVersion(made.packages), suite: made.definition.base.suite },
-    kernelVersion: made.packed.kernelRelease,
-    node: { version: made.node.version, sha256: made.node.sha256 },
-    packages: made.packages,
-    files: made.packed.files,
-    rootfsBytes: made.packed.rootfsBytes,
+    buildId,
+    host: definition.name,
+    hostSha256: definitionDigest(definition),
+    architecture: lock.architecture,
+    base: { name: 'debian', version: debianVersion(packages), suite: definition.base.suite },
+    kernelVersion: packed.kernelRelease,
+    node: { version: node.version, sha256: node.sha256 },
+    packages,
+    files: packed.files,
+    rootfsBytes: packed.rootfsBytes,
   };
 }
 
@@ -196,41 +448,39 @@ function debianVersion(packages: readonly ImagePackage[]): string {
   return /^[0-9.]+/.exec(found)?.[0] ?? 'unknown';
 }
 
+/** The image that was built from the same inputs before, if all of it is there; it is the newest again then. */
+async function findBuilt(folder: string): Promise<BuiltImage | undefined> {
+  try {
+    const image = await readImage(folder);
+    const [kernel, initrd] = [await stat(image.kernel), await stat(image.initrd)];
+    if (kernel.size !== image.sizes.kernel || initrd.size !== image.sizes.initrd) return undefined;
+    await stat(join(folder, OUTCOMES));
+    await utimes(join(folder, IMAGE_JSON), new Date(), new Date());
+    return image;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Moves the results to their place: the image is there complete or not at all. */
-async function keep(
-  out: string,
-  folder: string,
-  image: Pick<BuiltImage, 'buildId' | 'kernelArgs' | 'sizes'>,
-): Promise<BuiltImage> {
-  await writeFile(join(out, IMAGE_JSON), formatBuiltImage(image));
-  await mkdir(dirname(folder), { recursive: true });
+async function keep(out: string, folder: string): Promise<BuiltImage> {
+  await syncFolder(out);
+  const other = await findBuilt(folder);
+  // A build of the same inputs was quicker, and its image is as good.
+  if (other !== undefined) return other;
   await rm(folder, { recursive: true, force: true });
   await rename(out, folder);
+  await syncFolder(dirname(folder));
   return await readImage(folder);
 }
 
-/** The digest of what goes in: 20 hex digits, enough to tell images apart and to be read aloud. */
-function buildIdOf(inputs: {
-  readonly definition: HostDefinition;
-  readonly packages: readonly ImagePackage[];
-  readonly node: NodeBinary;
-  readonly programs: Readonly<Record<ProgramName, Bundle>>;
-  readonly hardware: Hardware;
-}): string {
-  const text = JSON.stringify({
-    format: 1,
-    definition: definitionDigest(inputs.definition),
-    packages: inputs.packages.map(({ name, version, architecture }) => [name, version, architecture]),
-    node: inputs.node.sha256,
-    init: inputs.programs['init.mjs'].sha256,
-    modules: HARDWARE[inputs.hardware],
-  });
-  return createHash('sha256').update(text).digest('hex').slice(0, 20);
+async function syncFolder(path: string): Promise<void> {
+  await using handle = await open(path);
+  await handle.sync();
 }
 
-/** A folder for one build, removed with all that is in it when the build ends, whichever way. */
-async function makeScratch(parent: string): Promise<{ readonly folder: string } & AsyncDisposable> {
-  await mkdir(parent, { recursive: true });
-  const folder = await mkdtemp(join(parent, 'build-'));
-  return { folder, [Symbol.asyncDispose]: async () => await rm(folder, { recursive: true, force: true }) };
+/** Called as often as one likes, done once. */
+function once<T>(act: () => Promise<T>): () => Promise<T> {
+  let result: Promise<T> | undefined;
+  return () => (result ??= act());
 }

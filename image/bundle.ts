@@ -5,12 +5,10 @@
  * image that it does not run.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import { build } from 'esbuild';
-
-/** The checkout, or wherever our sources are. */
-const SOURCES = join(import.meta.dirname, '..');
+import { areUnchanged, digestOf, hashAll, readInputs, SOURCES, writeInputs } from './source-digest.ts';
+import { fileOf, keyOf, partSuffix, type Store, type StoredFile } from './store.ts';
 
 /** The Node release that the bundles must run on. */
 const TARGET = 'node26';
@@ -36,8 +34,50 @@ export interface Bundle {
  * @throws {Error} esbuild's, naming file and line, when a source cannot be bundled
  */
 export async function bundle(options: { readonly entry: string; readonly outfile: string }): Promise<Bundle> {
+  await bundleInputs(options);
+  const content = await readFile(options.outfile);
+  return {
+    file: options.outfile,
+    sha256: createHash('sha256').update(content).digest('hex'),
+    sizeBytes: content.length,
+  };
+}
+
+/**
+ * Bundles a program into the cache, or finds it there when none of its sources has changed: reading them takes a
+ * hundredth of the time.
+ */
+export async function findOrBundle(store: Store, entry: string): Promise<Bundle> {
+  const record = join(store.folder, 'inputs', `${entry.replaceAll('/', '-')}.json`);
+  const name = `${entry.replaceAll('/', '-').replace(/\.ts$/, '')}.mjs`;
+  const key = (inputs: Readonly<Record<string, string>>): string => keyOf(['program 1', TARGET, digestOf(inputs)]);
+  const known = await readInputs(record);
+  const found =
+    known !== undefined && (await areUnchanged(known)) ? await store.find('programs', key(known)) : undefined;
+  if (found !== undefined) return bundleOf(fileOf(found, name));
+  const scratch = join(store.folder, 'programs', partSuffix());
+  const outfile = join(scratch, name);
+  try {
+    const inputs = await hashAll([...(await bundleInputs({ entry, outfile })), 'package-lock.json', 'image/bundle.ts']);
+    const { entry: made } = await store.findOrMake('programs', key(inputs), async (folder) => {
+      await copyFile(outfile, join(folder, name));
+      return {};
+    });
+    await writeInputs(record, inputs);
+    return bundleOf(fileOf(made, name));
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+const bundleOf = ({ path, sha256, sizeBytes }: StoredFile): Bundle => ({ file: path, sha256, sizeBytes });
+
+/** @returns the sources that went in, by their path from the checkout */
+async function bundleInputs(options: { readonly entry: string; readonly outfile: string }): Promise<readonly string[]> {
   await mkdir(dirname(options.outfile), { recursive: true });
-  await build({
+  // Loaded when it is needed: that alone takes longer than a build in which nothing has changed.
+  const { build } = await import('esbuild');
+  const { metafile } = await build({
     entryPoints: [relative(SOURCES, join(SOURCES, options.entry))],
     outfile: options.outfile,
     absWorkingDir: SOURCES,
@@ -50,11 +90,7 @@ export async function bundle(options: { readonly entry: string; readonly outfile
     banner: { js: BANNER },
     legalComments: 'none',
     logLevel: 'silent',
+    metafile: true,
   });
-  const content = await readFile(options.outfile);
-  return {
-    file: options.outfile,
-    sha256: createHash('sha256').update(content).digest('hex'),
-    sizeBytes: content.length,
-  };
+  return Object.keys(metafile.inputs);
 }

@@ -46,6 +46,11 @@ const ALIGNMENT = 4;
  * @throws {RangeError} when a path is absolute, leaves the root, comes twice, or a file is too large
  */
 export function encodeCpio(entries: readonly CpioEntry[]): Uint8Array {
+  return concatenate(encodeCpioParts(entries));
+}
+
+/** The same as pieces one after the other, the content of files as it was handed in: nothing large is copied. */
+export function encodeCpioParts(entries: readonly CpioEntry[]): Uint8Array[] {
   const parts: Uint8Array[] = [];
   const seen = new Set<string>();
   let inode = 0;
@@ -68,7 +73,7 @@ export function encodeCpio(entries: readonly CpioEntry[]): Uint8Array {
     add(entry);
   }
   parts.push(...encodeRecord({ name: TRAILER, inode: 0, mode: 0, links: 1, data: new Uint8Array(0) }));
-  return concatenate(parts);
+  return parts;
 }
 
 function encodeEntry(entry: CpioEntry, inode: number): Uint8Array[] {

@@ -1,22 +1,22 @@
 /**
- * The initrd: three cpio segments one after the other, as the kernel unpacks them.
+ * The initrd: cpio segments one after the other, as the kernel unpacks them.
  *
  * ```
- *   ┌─ runtime ── zstd ─┬─ stage 1 ── zstd ──┬─ payload ── as it is ─────────┐
- *   │ node, its         │ init, modules      │ payload.json, root.squashfs   │
- *   │ libraries, busybox│                    │ (compressed in itself)        │
- *   └───────────────────┴────────────────────┴───────────────────────────────┘
+ *   ┌─ runtime ── zstd ─┬─ stage 1 ── zstd ─┬─ layer 1 ──────────┬─ layer 2 ─┬─ … as they are,
+ *   │ node, its         │ init, modules,    │ layer-1.squashfs:  │ what is   │    compressed
+ *   │ libraries, busybox│ payload.json      │ the packages       │ above it  │    in themselves
+ *   └───────────────────┴───────────────────┴────────────────────┴───────────┴────────────────
  * ```
  *
- * The order is that of change: the runtime changes with Node, stage 1 with our code, the payload with anything. A file
- * cut short loses the end of the payload first, which init notices and names; without init nobody could.
+ * The segments are kept by what they are made from, so one that did not change is taken as it is. A file cut short loses
+ * the end of the layers first, which init notices (payload.json says what there must be); without init nobody could.
  *
  * Node is in here once. init binds this very file over the empty `/usr/lib/buildos/node` of the root: neither sent nor
  * held twice (the file in the initramfs lives on under the bind after switch_root has removed its name).
  */
 import { promisify } from 'node:util';
 import { constants, zstdCompress } from 'node:zlib';
-import { type CpioEntry, encodeCpio } from './cpio.ts';
+import { type CpioEntry, encodeCpio, encodeCpioParts } from './cpio.ts';
 
 /** zstd -9 packs Node to 35 MB in 2 s; -19 gets 31 MB for 60 s. */
 const ZSTD_LEVEL = 9;
@@ -41,8 +41,15 @@ export interface RuntimeFiles {
 export interface Stage1Files {
   /** The bundled `init/main.ts`; its first line is `#!/bin/node`. */
   readonly init: Uint8Array;
+  readonly payload: Payload;
   /** Kernel modules, unpacked, in the order in which they are loaded. */
   readonly modules: readonly { readonly name: string; readonly content: Uint8Array }[];
+}
+
+/** `/buildos/payload.json`, which init reads: the layers of the root, the lowest first. */
+export interface Payload {
+  readonly buildId: string;
+  readonly layers: { readonly name: string; readonly size: number; readonly sha256: string }[];
 }
 
 /** The runtime segment, compressed. The same input gives the same bytes. */
@@ -76,6 +83,12 @@ export async function packStage1(files: Stage1Files): Promise<Uint8Array> {
     { kind: 'file', path: 'package.json', mode: 0o644, content: encoder.encode('{"type":"module"}\n') },
     {
       kind: 'file',
+      path: 'buildos/payload.json',
+      mode: 0o644,
+      content: encoder.encode(`${JSON.stringify(files.payload)}\n`),
+    },
+    {
+      kind: 'file',
       path: 'modules/load',
       mode: 0o644,
       content: encoder.encode(files.modules.map((module) => `${module.name}\n`).join('')),
@@ -87,12 +100,9 @@ export async function packStage1(files: Stage1Files): Promise<Uint8Array> {
   return await compressSegment(encodeCpio(entries));
 }
 
-/** The payload segment: not compressed, since the squashfs is. `payloadJson` is read by init. */
-export function packPayload(files: { readonly squashfs: Uint8Array; readonly payloadJson: string }): Uint8Array {
-  return encodeCpio([
-    { kind: 'file', path: 'buildos/payload.json', mode: 0o644, content: new TextEncoder().encode(files.payloadJson) },
-    { kind: 'file', path: 'buildos/root.squashfs', mode: 0o644, content: files.squashfs },
-  ]);
+/** The segment of a layer: not compressed, since the squashfs is. In pieces, to be written one after the other. */
+export function packLayer(layer: { readonly name: string; readonly squashfs: Uint8Array }): Uint8Array[] {
+  return encodeCpioParts([{ kind: 'file', path: `buildos/${layer.name}`, mode: 0o644, content: layer.squashfs }]);
 }
 
 async function compressSegment(archive: Uint8Array): Promise<Uint8Array> {

@@ -5,10 +5,11 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Connection } from '../connections/connection.ts';
+import { partSuffix } from './store.ts';
 
 /** Libraries that the official x64 build of Node needs (`readelf -d`), and that a Debian root with libatomic1 has. */
 export const NODE_LIBRARIES = [
@@ -39,21 +40,40 @@ export interface NodeBinary {
  * @throws {CommandError} when strip(1) is missing (package binutils) or fails
  */
 export async function findOrStripNode(on: Connection, options: { readonly cache: string }): Promise<NodeBinary> {
-  const sha256 = await sha256Of(process.execPath);
   const folder = join(options.cache, 'node');
+  const sha256 = await digestOfNode(folder);
   const file = join(folder, sha256);
   const found: NodeBinary = { file, sha256, version: process.versions.node };
-  if ((await readFile(file).catch(() => undefined)) !== undefined) return found;
+  if ((await stat(file).catch(() => undefined)) !== undefined) return found;
   await mkdir(folder, { recursive: true });
-  const temporary = `${file}.part-${process.pid}`;
+  const temporary = `${file}${partSuffix()}`;
   try {
     await copyFile(process.execPath, temporary);
     await on.run(['strip', '--strip-unneeded', temporary], { timeoutMs: 120_000 });
+    {
+      await using handle = await open(temporary);
+      await handle.sync();
+    }
     await rename(temporary, file);
   } finally {
     await rm(temporary, { force: true });
   }
   return found;
+}
+
+/** The digest of the running binary, remembered as long as it is the same file in every respect: it has 146 MB. */
+async function digestOfNode(folder: string): Promise<string> {
+  const { dev, ino, size, mtimeNs, ctimeNs } = await stat(process.execPath, { bigint: true });
+  const identity = [process.execPath, dev, ino, size, mtimeNs, ctimeNs].join(' ');
+  const record = join(folder, 'running');
+  const [known, digest = ''] = (await readFile(record, 'utf8').catch(() => '')).split('\n');
+  if (known === identity && /^[0-9a-f]{64}$/.test(digest)) return digest;
+  const sha256 = await sha256Of(process.execPath);
+  await mkdir(folder, { recursive: true });
+  const part = `${record}${partSuffix()}`;
+  await writeFile(part, `${identity}\n${sha256}\n`);
+  await rename(part, record);
+  return sha256;
 }
 
 async function sha256Of(file: string): Promise<string> {

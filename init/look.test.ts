@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import { type Connection, FileError, type RunResult } from '../connections/connection.ts';
 import { lookAtConsoles, lookAtRoot, parseMemoryMiB, parsePayload } from './look.ts';
 
-const PAYLOAD_JSON = JSON.stringify({ buildId: 'c0ffee', squashfs: { size: 12_345, sha256: 'ab'.repeat(32) } });
+const LAYERS = [{ name: 'layer-1.squashfs', size: 12_345, sha256: 'ab'.repeat(32) }];
+const PAYLOAD_JSON = JSON.stringify({ buildId: 'c0ffee', layers: LAYERS });
 
 /** A host that has these files, and whose programs all print the same. */
 function fakeHost(files: Readonly<Record<string, string>>, stdout = ''): Connection {
@@ -31,18 +32,17 @@ const FILES = {
 test('look finds the payload and whether its content is there', async () => {
   assert.deepEqual(await lookAtRoot(fakeHost(FILES, '1021994 100 4096\n12345 16 512\n')), {
     modules: ['loop.ko', 'squashfs.ko'],
-    payload: { buildId: 'c0ffee', squashfs: { size: 12_345, sha256: 'ab'.repeat(32) } },
-    sizeBytes: 12_345,
-    storedBytes: 8192,
+    payload: { buildId: 'c0ffee', layers: LAYERS },
+    layers: [{ sizeBytes: 12_345, storedBytes: 8192 }],
     initramfsFreeBytes: 409_600,
     memoryMiB: 967,
   });
   const whole = await lookAtRoot(fakeHost(FILES, '1021994 100 4096\n12345 32 512\n'));
-  assert.equal(whole.storedBytes, 12_345);
+  assert.deepEqual(whole.layers, [{ sizeBytes: 12_345, storedBytes: 12_345 }]);
   const missing = await lookAtRoot(fakeHost(FILES, '1021994 100 4096\n'));
-  assert.deepEqual([missing.sizeBytes, missing.storedBytes], [undefined, 0]);
+  assert.deepEqual(missing.layers, [{ sizeBytes: undefined, storedBytes: 0 }]);
   const ramfs = await lookAtRoot(fakeHost(FILES, '858458f6 0 4096\n12345 0 512\n'));
-  assert.deepEqual([ramfs.sizeBytes, ramfs.storedBytes], [12_345, undefined]);
+  assert.deepEqual(ramfs.layers, [{ sizeBytes: 12_345, storedBytes: undefined }]);
 });
 
 test('look names the file that the initrd lacks', async () => {
@@ -69,6 +69,8 @@ test('parsePayload() refuses what image/ does not write', () => {
     '{"buildId":"x"}',
     PAYLOAD_JSON.replace('12345', '0'),
     PAYLOAD_JSON.replace('abab', 'xy'),
+    PAYLOAD_JSON.replace('layer-1', '../x'),
+    JSON.stringify({ buildId: 'x', layers: [] }),
   ]) {
     assert.throws(() => parsePayload(bad), { name: 'InitError', step: 'payload' }, bad);
   }

@@ -1,17 +1,17 @@
 /** What stage 1 finds: reads only, changes nothing. */
 import { type Connection, FileError, text } from '../connections/connection.ts';
 import { parseModuleList } from '../host/kernel-modules.ts';
-import { BUSYBOX, MODULE_LIST, NEWROOT, PAYLOAD, PAYLOAD_JSON, type Payload } from './layout.ts';
+import { BUSYBOX, LAYERS, type Layer, MODULE_LIST, NEWROOT, PAYLOAD_JSON, type Payload } from './layout.ts';
 import type { HostFacts, RootFacts } from './plan.ts';
 import { InitError } from './step.ts';
 
 const LOOK_TIMEOUT_MS = 30_000;
 
 /**
- * First line: type of the initramfs's file system, its free blocks, their size. Second, if the payload is there: its size,
- * the blocks that hold it, their size.
+ * First line: type of the initramfs's file system, its free blocks, their size. Then for each layer its size, the blocks
+ * that hold it, their size; or an empty line when it is not there.
  */
-const SIZES = `"$0" stat -f -c '%t %a %S' /; "$0" stat -c '%s %b %B' "$1"`;
+const SIZES = `"$0" stat -f -c '%t %a %S' /; for f; do "$0" stat -c '%s %b %B' "$f" || echo; done`;
 
 /** TMPFS_MAGIC of linux/magic.h: it counts blocks. (With `root=` on the command line the kernel takes ramfs, which does not.) */
 const TMPFS = '1021994';
@@ -19,19 +19,22 @@ const TMPFS = '1021994';
 /** Looks at the initramfs and the host; needs /proc. */
 export async function lookAtRoot(on: Connection): Promise<RootFacts> {
   const payload = parsePayload(await readText(on, PAYLOAD_JSON, 'payload'));
-  const sizes = await on.run([BUSYBOX, 'sh', '-c', SIZES, BUSYBOX, PAYLOAD], {
+  const paths = payload.layers.map(({ name }) => `${LAYERS}/${name}`);
+  const sizes = await on.run([BUSYBOX, 'sh', '-c', SIZES, BUSYBOX, ...paths], {
     okStatus: 'any',
     timeoutMs: LOOK_TIMEOUT_MS,
   });
-  const [space = '', payloadSizes = ''] = text(sizes).split('\n');
+  const [space = '', ...found] = text(sizes).split('\n');
   const [type, ...free] = space.split(' ');
   const [freeBlocks = 0, freeBlockSize = 0] = free.map(Number);
-  const [sizeBytes, blocks = 0, blockSize = 0] = payloadSizes.split(' ').filter(Boolean).map(Number);
   return {
     modules: parseModuleList(await readText(on, MODULE_LIST, 'kernel modules')),
     payload,
-    sizeBytes,
-    storedBytes: type === TMPFS ? Math.min(blocks * blockSize, sizeBytes ?? 0) : undefined,
+    layers: payload.layers.map((_, index) => {
+      const [sizeBytes, blocks = 0, blockSize = 0] = (found[index] ?? '').split(' ').filter(Boolean).map(Number);
+      const stored = Math.min(blocks * blockSize, sizeBytes ?? 0);
+      return { sizeBytes, storedBytes: type === TMPFS ? stored : undefined };
+    }),
     initramfsFreeBytes: freeBlocks * freeBlockSize,
     memoryMiB: parseMemoryMiB(await readText(on, '/proc/meminfo', 'payload')),
   };
@@ -70,12 +73,19 @@ export function parsePayload(content: string): Payload {
   } catch (error) {
     throw fail('not JSON', error);
   }
-  const { buildId, squashfs } = record(data);
-  const { size, sha256 } = record(squashfs);
+  const { buildId, layers } = record(data);
   if (typeof buildId !== 'string' || buildId === '') throw fail('no buildId');
-  if (typeof size !== 'number' || !Number.isSafeInteger(size) || size <= 0) throw fail('no squashfs.size');
-  if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/.test(sha256)) throw fail('no squashfs.sha256');
-  return { buildId, squashfs: { size, sha256 } };
+  if (!Array.isArray(layers) || layers.length === 0) throw fail('no layers');
+  return {
+    buildId,
+    layers: layers.map((layer: unknown): Layer => {
+      const { name, size, sha256 } = record(layer);
+      if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9.-]*$/.test(name)) throw fail('a layer without a name');
+      if (typeof size !== 'number' || !Number.isSafeInteger(size) || size <= 0) throw fail(`no size of ${name}`);
+      if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/.test(sha256)) throw fail(`no sha256 of ${name}`);
+      return { name, size, sha256 };
+    }),
+  };
 }
 
 /** `MemTotal` of /proc/meminfo in MiB; 0 when it is not there. */

@@ -18,12 +18,23 @@ const PASSWD = 'root:x:0:0::/root:/bin/sh\nbuilder:x:7:7::/:/bin/sh\nbuild:x:100
 
 const facts: RootFacts = {
   modules: ['loop.ko', 'squashfs.ko', 'overlay.ko'],
-  payload: { buildId: 'c0ffee', squashfs: { size: 10_000_000, sha256: 'ab'.repeat(32) } },
-  sizeBytes: 10_000_000,
-  storedBytes: 10_000_000,
+  payload: {
+    buildId: 'c0ffee',
+    layers: [
+      { name: 'layer-1.squashfs', size: 5000, sha256: 'cd'.repeat(32) },
+      { name: 'layer-2.squashfs', size: 10_000_000, sha256: 'ab'.repeat(32) },
+    ],
+  },
+  layers: [
+    { sizeBytes: 5000, storedBytes: 5000 },
+    { sizeBytes: 10_000_000, storedBytes: 10_000_000 },
+  ],
   initramfsFreeBytes: 300_000_000,
   memoryMiB: 967,
 };
+
+/** What is changed about the last layer, and about the initramfs. */
+type Changed = Partial<RootFacts['layers'][number] & Pick<RootFacts, 'initramfsFreeBytes'>>;
 
 const optionsOf = (text: string) => parseKernelCommandLine(text).options;
 
@@ -66,9 +77,14 @@ test('an image without the user build is refused', () => {
 });
 
 test('a payload that is not whole is refused, with the cause', () => {
-  const hintOf = (changed: Partial<RootFacts>, message: RegExp): string => {
+  const withLast = (changed: Changed): RootFacts => {
+    const { initramfsFreeBytes = facts.initramfsFreeBytes, ...last } = changed;
+    const whole = { sizeBytes: 10_000_000, storedBytes: 10_000_000 };
+    return { ...facts, initramfsFreeBytes, layers: [...facts.layers.slice(0, 1), { ...whole, ...last }] };
+  };
+  const hintOf = (changed: Changed, message: RegExp): string => {
     try {
-      planRoot(optionsOf(''), { ...facts, ...changed });
+      planRoot(optionsOf(''), withLast(changed));
     } catch (error) {
       assert.ok(error instanceof InitError);
       assert.equal(error.step, 'payload');
@@ -82,7 +98,7 @@ test('a payload that is not whole is refused, with the cause', () => {
   assert.match(hintOf({ sizeBytes: 10_000_001 }, /has 10000001 bytes, .* one of 10000000/), /mix of two builds/);
   assert.match(hintOf({ storedBytes: 1_000_000, initramfsFreeBytes: 0 }, /Not enough RAM/), /at least 1241 MiB/);
   // ramfs shows no holes: then only the size can be compared.
-  assert.equal(planRoot(optionsOf(''), { ...facts, storedBytes: undefined }).length, 2);
+  assert.equal(planRoot(optionsOf(''), withLast({ storedBytes: undefined })).length, 2);
 });
 
 test('the hand-over goes to switch_root, through a shell when asked for', () => {

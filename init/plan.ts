@@ -5,7 +5,7 @@
  * can be read only when the root is mounted.
  */
 import type { HostOptions, OptionProblem } from '../host/kernel-cmdline.ts';
-import { BUSYBOX, IMAGE_NODE, LOWER, MODULES, NEWROOT, NODE, PAYLOAD, UPPER, type Payload } from './layout.ts';
+import { BUSYBOX, IMAGE_NODE, LAYERS, LOWER, MODULES, NEWROOT, NODE, UPPER, type Payload } from './layout.ts';
 import { InitError, type Owner, type Step } from './step.ts';
 
 /** What is known once the kernel's file systems are there. */
@@ -13,13 +13,17 @@ export interface RootFacts {
   /** File names in {@link MODULES}, in the order to load them. */
   readonly modules: readonly string[];
   readonly payload: Payload;
-  /** The size that {@link PAYLOAD} has; undefined when it is not there. */
-  readonly sizeBytes: number | undefined;
-  /**
-   * How much of it is really there, in whole pages: the kernel gives a file its full size before it unpacks the content, so
-   * one that is cut short has the right size, and a hole at its end. Undefined where holes cannot be seen (ramfs).
-   */
-  readonly storedBytes: number | undefined;
+  /** What is there of each layer of the payload, in its order. */
+  readonly layers: readonly {
+    /** The size that the file has; undefined when it is not there. */
+    readonly sizeBytes: number | undefined;
+    /**
+     * How much of it is really there, in whole pages: the kernel gives a file its full size before it unpacks the
+     * content, so one that is cut short has the right size, and a hole at its end. Undefined where holes cannot be seen
+     * (ramfs).
+     */
+    readonly storedBytes: number | undefined;
+  }[];
   /** What is left of the space that the initramfs may use: half of RAM, by the kernel's default. */
   readonly initramfsFreeBytes: number;
   readonly memoryMiB: number;
@@ -92,12 +96,14 @@ export const MOVE_KERNEL_FILE_SYSTEMS: Step = {
 };
 
 /**
- * The root: a read-only compressed file in RAM with a tmpfs above it.
+ * The root: read-only compressed files in RAM, one over the other, with a tmpfs above them.
  *
  * @throws {InitError} when the payload is not whole
  */
 export function planRoot(options: HostOptions, facts: RootFacts): Step[] {
   checkPayload(facts);
+  // The highest first, as overlayfs wants them.
+  const lowers = facts.payload.layers.map((_, index) => `${LOWER}-${index + 1}`).reverse();
   const steps: Step[] = [
     {
       name: 'kernel modules',
@@ -110,7 +116,11 @@ export function planRoot(options: HostOptions, facts: RootFacts): Step[] {
     steps.push({
       name: 'payload digest',
       hint: 'the initrd was changed on its way or by bad memory: compare it with SHA256SUMS, run a memory test',
-      actions: [{ kind: 'check-digest', file: PAYLOAD, sha256: facts.payload.squashfs.sha256 }],
+      actions: facts.payload.layers.map(({ name, sha256 }) => ({
+        kind: 'check-digest',
+        file: `${LAYERS}/${name}`,
+        sha256,
+      })),
     });
   }
   steps.push({
@@ -120,7 +130,16 @@ export function planRoot(options: HostOptions, facts: RootFacts): Step[] {
       {
         kind: 'mount',
         mounts: [
-          { type: 'squashfs', source: PAYLOAD, target: LOWER, options: ['loop', 'ro'], makeTarget: true },
+          ...facts.payload.layers.map(
+            ({ name }, index) =>
+              ({
+                type: 'squashfs',
+                source: `${LAYERS}/${name}`,
+                target: `${LOWER}-${index + 1}`,
+                options: ['loop', 'ro'],
+                makeTarget: true,
+              }) as const,
+          ),
           { type: 'tmpfs', source: 'root', target: UPPER, options: ['mode=0755', 'size=50%'], makeTarget: true },
         ],
       },
@@ -135,7 +154,7 @@ export function planRoot(options: HostOptions, facts: RootFacts): Step[] {
             type: 'overlay',
             source: 'root',
             target: NEWROOT,
-            options: [`lowerdir=${LOWER}`, `upperdir=${UPPER}/data`, `workdir=${UPPER}/work`],
+            options: [`lowerdir=${lowers.join(':')}`, `upperdir=${UPPER}/data`, `workdir=${UPPER}/work`],
             makeTarget: true,
           },
         ],
@@ -249,25 +268,31 @@ function limitTftpSize(options: HostOptions, memoryMiB: number): { sizeMiB: numb
   return { sizeMiB: limit, problems: [{ name: 'buildos.tftp_size', value: `${asked}M`, message }] };
 }
 
-function checkPayload({ payload, sizeBytes = 0, storedBytes, initramfsFreeBytes, memoryMiB }: RootFacts): void {
-  const wanted = payload.squashfs.size;
-  const there = Math.min(sizeBytes, storedBytes ?? sizeBytes);
-  if (sizeBytes === wanted && there === wanted) return;
+function checkPayload({ payload, layers, initramfsFreeBytes, memoryMiB }: RootFacts): void {
+  const found = payload.layers.map(({ name, size }, index) => {
+    const { sizeBytes = 0, storedBytes } = layers[index] ?? {};
+    const there = Math.min(sizeBytes, storedBytes ?? sizeBytes);
+    return { path: `${LAYERS}/${name}`, wanted: size, sizeBytes, there };
+  });
+  const broken = found.find(({ wanted, sizeBytes, there }) => sizeBytes !== wanted || there !== wanted);
+  if (broken === undefined) return;
+  const { path, wanted, sizeBytes, there } = broken;
   if (sizeBytes !== wanted && sizeBytes !== 0) {
-    throw new InitError('payload', `${PAYLOAD} has ${sizeBytes} bytes, but stage 1 was made for one of ${wanted}`, {
+    throw new InitError('payload', `${path} has ${sizeBytes} bytes, but stage 1 was made for one of ${wanted}`, {
       hint: 'the initrd is a mix of two builds: publish the image again, and compare it with SHA256SUMS',
     });
   }
   if (initramfsFreeBytes < FULL_BYTES) {
     // Half of RAM holds the initramfs; what is missing has to fit in there too.
-    const needed = Math.ceil(memoryMiB + (2 * (wanted - there)) / 2 ** 20 + 256);
+    const missing = found.reduce((sum, each) => sum + each.wanted - each.there, 0);
+    const needed = Math.ceil(memoryMiB + (2 * missing) / 2 ** 20 + 256);
     throw new InitError(
       'payload',
-      `Not enough RAM to unpack the initrd: ${there} of ${wanted} bytes of ${PAYLOAD} fit, with ${memoryMiB} MiB in all`,
+      `Not enough RAM to unpack the initrd: ${there} of ${wanted} bytes of ${path} fit, with ${memoryMiB} MiB in all`,
       { hint: `give this host at least ${needed} MiB` },
     );
   }
-  throw new InitError('payload', `The initrd is cut short: only ${there} of ${wanted} bytes of ${PAYLOAD} are there`, {
+  throw new InitError('payload', `The initrd is cut short: only ${there} of ${wanted} bytes of ${path} are there`, {
     hint:
       'compare buildos-initrd on the boot server with SHA256SUMS and publish it again if it differs; ' +
       'if it is right, the transfer is cut: fetch it over HTTP rather than TFTP',

@@ -114,11 +114,13 @@ export function buildHost(inputs: ImageInputs): HostDefinition {
     properties: [
       apt.installed([...SYSTEM_PACKAGES, ...RUNTIME_PACKAGES, ...BOOTSTRAP_PACKAGES]),
       ...accounts(),
-      ...programs(inputs),
+      ...runtime(),
       ...filesOfFolder(),
       ...services(),
       ...identity(inputs),
       ...slim(),
+      // Last, and nothing but files of this machine: so they are a layer of the image of their own.
+      ...programs(inputs),
     ],
   };
 }
@@ -137,16 +139,22 @@ function accounts(): PropertyApplication[] {
   ];
 }
 
-function programs(inputs: ImageInputs): PropertyApplication[] {
-  const { 'monitor.mjs': monitor, 'helper.mjs': helper } = inputs.programs;
+/** What runs our programs. */
+function runtime(): PropertyApplication[] {
   return [
     file.directory('/usr/lib/buildos'),
     // init binds the initramfs's Node over it.
     file.hasContent('/usr/lib/buildos/node', '', { mode: 0o755 }),
     nodeRuntime('/usr/lib/buildos/lib'),
+    file.symlink('/usr/local/bin/node', '/usr/lib/buildos/node'),
+  ];
+}
+
+function programs(inputs: ImageInputs): PropertyApplication[] {
+  const { 'monitor.mjs': monitor, 'helper.mjs': helper } = inputs.programs;
+  return [
     file.hasFile('/usr/lib/buildos/monitor.mjs', { source: monitor.file, sha256: monitor.sha256 }),
     file.hasFile('/usr/lib/buildos/helper.mjs', { source: helper.file, sha256: helper.sha256 }),
-    file.symlink('/usr/local/bin/node', '/usr/lib/buildos/node'),
   ];
 }
 

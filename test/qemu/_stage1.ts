@@ -12,7 +12,7 @@ import { depmod } from '../../host/depmod.ts';
 import { debianSources } from '../../host/mmdebstrap.ts';
 import { makeSquashfs } from '../../host/squashfs.ts';
 import { bundle } from '../../image/bundle.ts';
-import { packPayload, packRuntime, packStage1 } from '../../image/initrd.ts';
+import { packLayer, packRuntime, packStage1 } from '../../image/initrd.ts';
 import { loadOrder, moduleName } from '../../image/kernel-modules.ts';
 import { NODE_LIBRARIES, NODE_LOADER, findOrStripNode } from '../../image/node-runtime.ts';
 
@@ -93,6 +93,8 @@ export async function makeStage1(): Promise<Stage1Fixture> {
   await makeSquashfs(on, { folder: root, file: squashfs, timeSeconds: 1 });
   const payload = await readFile(squashfs);
 
+  const sha256 = createHash('sha256').update(payload).digest('hex');
+  const layer = { name: 'layer-1.squashfs', size: payload.length, sha256 };
   const libraries = new Map<string, Uint8Array>();
   for (const name of NODE_LIBRARIES) libraries.set(name, await read(join(LIBRARIES, name)));
   const [runtime, stage1] = await Promise.all([
@@ -104,13 +106,12 @@ export async function makeStage1(): Promise<Stage1Fixture> {
     }),
     packStage1({
       init: await readFile((await bundle({ entry: 'init/main.ts', outfile: join(out, 'init.mjs') })).file),
+      payload: { buildId: BUILD_ID, layers: [layer] },
       modules: await readModules(debian),
     }),
   ]);
-  const sha256 = createHash('sha256').update(payload).digest('hex');
-  const payloadJson = JSON.stringify({ buildId: BUILD_ID, squashfs: { size: payload.length, sha256 } });
   const initrd = join(out, 'initrd');
-  await writeFile(initrd, Buffer.concat([runtime, stage1, packPayload({ squashfs: payload, payloadJson })]));
+  await writeFile(initrd, Buffer.concat([runtime, stage1, ...packLayer({ name: layer.name, squashfs: payload })]));
   const kernel = (await readdir(join(debian, 'boot'))).find((name) => name.startsWith('vmlinuz-'));
   if (kernel === undefined) throw new Error(`No kernel in ${debian}/boot`);
   return { kernel: join(debian, 'boot', kernel), initrd, buildId: BUILD_ID, squashfsBytes: payload.length };

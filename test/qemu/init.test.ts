@@ -106,7 +106,7 @@ describe('stage 1', { concurrency: 2, timeout: 600_000 }, () => {
     await guest.line(/step: payload/);
     await guest.line(
       new RegExp(
-        `why: {2}The initrd is cut short: only \\d+ of ${fixture.squashfsBytes} bytes of /buildos/root.squashfs`,
+        `why: {2}The initrd is cut short: only \\d+ of ${fixture.squashfsBytes} bytes of /buildos/layer-1.squashfs`,
       ),
     );
     await guest.line(/try: .*SHA256SUMS/);

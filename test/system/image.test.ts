@@ -7,10 +7,14 @@ import { test } from 'node:test';
 import { lines } from '../../connections/connection.ts';
 import { openChain } from '../../connections/open.ts';
 import { findMirror } from '../../host/apt.ts';
-import { debianSources } from '../../host/mmdebstrap.ts';
-import { findOrMakeBaseRoot } from '../../image/base-root.ts';
+import { findOrMakeBaseRoot, mountBaseRoot } from '../../image/base-root.ts';
 import { bundle } from '../../image/bundle.ts';
 import { buildHost } from '../../image/hosts/build-host.ts';
+import { mountOverlay } from '../../image/layers.ts';
+import { chooseFromArchives, debianArchives } from '../../image/lock.ts';
+import { SOURCES, sourceDigest } from '../../image/source-digest.ts';
+import { Store } from '../../image/store.ts';
+import { openWorkshop } from '../../image/workshop.ts';
 import { checkReport, deploy } from '../../properties/deploy.ts';
 import { definitionDigest, hostAttrs } from '../../properties/host-definition.ts';
 
@@ -34,21 +38,27 @@ test(
       assert.equal(definitionDigest(definition), definitionDigest(buildHost({ programs, note: 'for a test' })));
       assert.notEqual(definitionDigest(definition), definitionDigest(buildHost({ programs, note: 'another' })));
 
-      const base = await findOrMakeBaseRoot(local, {
-        suite: definition.base.suite,
-        sources: debianSources({ suite: definition.base.suite, mirror: await findMirror(local) }),
-        packages: hostAttrs(definition).packages,
+      const attrs = hostAttrs(definition);
+      const { suite } = definition.base;
+      const store = new Store(CACHE);
+      const lock = await chooseFromArchives(local, {
+        suite,
+        packages: attrs.packages,
+        sources: debianArchives({ suite, mirror: await findMirror(local) }),
         cache: CACHE,
       });
-      const root = join(scratch, 'root');
-      await local.run(['cp', '--archive', '--reflink=auto', base.folder, root]);
-      await using chroot = await openChain([['local'], ['chroot', { into: root }]]);
+      await using workshop = await openWorkshop(scratch);
+      // The same key as "image build": what one has made, the other finds.
+      const code = await sourceDigest([join(SOURCES, 'image/base-root.ts')], { cache: CACHE });
+      const { entry } = await findOrMakeBaseRoot({ store, lock, code, workshop: async () => workshop });
+      const { merged: root } = await mountOverlay(workshop, await mountBaseRoot(workshop, entry), []);
+      await using chroot = await openChain([...workshop.chain, ['chroot', { into: root }]]);
 
       const first = await deploy(definition, chroot);
       checkReport(first);
       assert.equal(first.outcome, 'changed');
       const inodes = async (): Promise<readonly string[]> =>
-        lines(await local.run(['find', root, '-xdev', '-printf', '%P %i %m %U:%G %s %T@ %C@\n']));
+        lines(await workshop.on.run(['find', root, '-xdev', '-printf', '%P %i %m %U:%G %s %T@ %C@\n']));
       const before = await inodes();
       const second = await deploy(definition, chroot);
       checkReport(second);

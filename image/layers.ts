@@ -1,0 +1,258 @@
+/**
+ * The root of an image in layers, each a squashfs, put over each other by init:
+ *
+ * ```
+ *   programs     what our own programs are         changes with our code
+ *   properties   what the definition changes       changes with the definition
+ *   packages     what the .debs are                changes with the archive; nearly all of the bytes
+ * ```
+ *
+ * An upper layer holds what it changes only, and whiteouts for what it removes, as overlayfs writes them
+ * (Documentation/filesystems/overlayfs.rst). So a file of ours that changes rewrites some kilobytes of squashfs.
+ */
+import { copyFile, glob, readdir, readFile, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { type Connection, text } from '../connections/connection.ts';
+import { depmod } from '../host/depmod.ts';
+import { makeSquashfs } from '../host/squashfs.ts';
+import { EPOCH_SECONDS } from './epoch.ts';
+import { chooseModules, loadOrder, type ModuleClass, moduleName } from './kernel-modules.ts';
+import { NODE_LIBRARIES, NODE_LOADER } from './node-runtime.ts';
+import { type Entry, fileOf } from './store.ts';
+import type { Workshop } from './workshop.ts';
+
+/** Modules that stage 1 loads to reach the root; those that are built in are left out. */
+const STAGE1_MODULES = ['loop', 'overlay', 'squashfs'] as const;
+
+/** Names of the files that a layer consists of. */
+export const LAYER_FILES = {
+  root: 'root.squashfs',
+  /** Of a layer of changes: all of it, what images leave out included; what is above is applied to this. */
+  whole: 'whole.squashfs',
+  kernel: 'kernel',
+  busybox: 'busybox',
+  loader: 'loader',
+  library: (name: string) => `library-${name}`,
+  module: (name: string) => `module-${name}`,
+} as const;
+
+/** How to pack. */
+export interface LayerOptions {
+  /** Glob patterns, relative to the root, of what the image does not need. */
+  readonly excludes: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/** A root that cannot be packed. */
+export class PackError extends Error {
+  override readonly name = 'PackError';
+  readonly hint: string;
+
+  constructor(message: string, hint: string) {
+    super(message);
+    this.hint = hint;
+  }
+}
+
+/**
+ * Packs the root made of packages, and takes out of it what boots: kernel, stage 1's modules, what Node needs.
+ *
+ * @param root - in the workshop; not changed
+ * @param out - an empty folder, as this process sees it
+ * @returns facts: the kernel's release, the modules of stage 1 in the order to load them, bytes before compression
+ * @throws {PackError} when the root lacks something that every image needs, by name
+ */
+export async function packPackages(
+  workshop: Workshop,
+  options: LayerOptions & { readonly root: string; readonly out: string; readonly classes: readonly ModuleClass[] },
+): Promise<{ readonly kernelRelease: string; readonly modules: string; readonly rootBytes: string }> {
+  const { on, seen } = workshop;
+  const { root, out } = options;
+  const release = await kernelRelease(seen(root));
+  const folder = `usr/lib/modules/${release}`;
+  const modulesDep = await readFile(join(seen(root), folder, 'modules.dep'), 'utf8').catch(() => {
+    throw new PackError(
+      `Cannot pack the root: /${folder}/modules.dep is missing`,
+      'is depmod run by the kernel package?',
+    );
+  });
+  await copyFile(join(seen(root), 'boot', `vmlinuz-${release}`), join(out, LAYER_FILES.kernel));
+  const modules = await copyModules(on, join(root, folder), loadOrder(modulesDep, STAGE1_MODULES), out);
+  await copyRuntime(seen(root), out);
+
+  const tree = `${workshop.folder}/kernel-modules`;
+  await keepModules(on, { from: join(root, folder), tree, release, keep: chooseModules(modulesDep, options.classes) });
+  const exclude = await findExcluded(seen(root), options.excludes);
+  const covered = join(root, folder);
+  await on.run(['mount', '--bind', join(tree, folder), covered]);
+  try {
+    await makeSquashfs(on, {
+      folder: root,
+      file: join(out, LAYER_FILES.root),
+      timeSeconds: EPOCH_SECONDS,
+      exclude,
+      ...(options.signal && { signal: options.signal }),
+    });
+  } finally {
+    await on.run(['umount', covered]);
+  }
+  const rootBytes = await sizeOf(workshop, join(out, LAYER_FILES.root));
+  return { kernelRelease: release, modules: modules.join(' '), rootBytes: String(rootBytes) };
+}
+
+/**
+ * Packs what was changed above a root: the upper folder of an overlay.
+ *
+ * @param upper - in the workshop; not changed
+ * @param out - an empty folder, as this process sees it
+ * @throws {PackError} when kernel or modules were changed: they are taken from the packages
+ */
+export async function packChanges(
+  workshop: Workshop,
+  options: LayerOptions & { readonly upper: string; readonly out: string },
+): Promise<{ readonly rootBytes: string }> {
+  const { on, seen } = workshop;
+  const { upper, out } = options;
+  for (const path of ['boot', 'usr/lib/modules']) {
+    if ((await readdir(join(seen(upper), path)).catch(() => [])).length === 0) continue;
+    throw new PackError(
+      `Cannot pack the root: properties have changed /${path}`,
+      'kernel and modules come from packages: name those in apt.installed',
+    );
+  }
+  const tree = `${upper}.packed`;
+  await on.run(['sh', '-c', COPY_CHANGES, upper, tree]);
+  const exclude = await findExcluded(seen(tree), options.excludes);
+  const common = { folder: tree, timeSeconds: EPOCH_SECONDS, ...(options.signal && { signal: options.signal }) };
+  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.root), exclude });
+  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.whole), effort: 'quick' });
+  await on.run(['rm', '-rf', tree]);
+  return { rootBytes: String(await sizeOf(workshop, join(out, LAYER_FILES.root))) };
+}
+
+/** `$0`: where; then the lowest folder, and the layers above it. */
+const MOUNT_OVERLAY = `
+set -e
+mkdir "$0" "$0/upper" "$0/work" "$0/merged"
+lower=$1; shift
+n=0
+for layer in "$@"; do
+  n=$((n + 1)); mkdir "$0/$n"
+  mount -t squashfs -o loop,ro "$layer" "$0/$n"
+  lower=$0/$n:$lower
+done
+mount -t overlay -o "lowerdir=$lower,upperdir=$0/upper,workdir=$0/work,index=off,redirect_dir=off,metacopy=off" \
+  overlay "$0/merged"`;
+
+let overlays = 0;
+
+/**
+ * Puts a writable folder over a root and layers of changes, in the workshop.
+ *
+ * The features that are switched off would leave marks in the upper folder that mean something on this machine only.
+ */
+export async function mountOverlay(
+  workshop: Workshop,
+  root: string,
+  below: readonly Entry[],
+): Promise<{ readonly upper: string; readonly merged: string }> {
+  const at = join(workshop.folder, `overlay-${(overlays += 1)}`);
+  const layers = below.map((entry) => fileOf(entry, LAYER_FILES.whole).path);
+  await workshop.on.run(['sh', '-c', MOUNT_OVERLAY, at, root, ...layers]);
+  return { upper: join(at, 'upper'), merged: join(at, 'merged') };
+}
+
+/**
+ * Copies an upper folder, with two kinds of extended attributes: what programs may do, and "nothing below shows
+ * through". overlayfs notes more for itself (where a file came from, by inode), which would be another every time.
+ */
+const COPY_CHANGES = `
+set -e
+mkdir "$1"
+tar --create --directory "$0" --sort=name --xattrs --xattrs-include=security.capability \
+  --xattrs-include=trusted.overlay.opaque . |
+  tar --extract --directory "$1" --numeric-owner --preserve-permissions --xattrs --xattrs-include='*'`;
+
+async function kernelRelease(root: string): Promise<string> {
+  const kernels = (await readdir(join(root, 'boot')).catch(() => [])).filter((name) => name.startsWith('vmlinuz-'));
+  const [kernel] = kernels;
+  if (kernel === undefined || kernels.length > 1) {
+    throw new PackError(
+      `Cannot pack the root: ${kernels.length} kernels in /boot (${kernels.join(', ') || 'none'}), one is needed`,
+      'put exactly one kernel among the packages, such as linux-image-amd64',
+    );
+  }
+  return kernel.slice('vmlinuz-'.length);
+}
+
+/** Kernel modules as the kernel takes them; Debian ships them packed with xz. */
+async function copyModules(on: Connection, folder: string, paths: readonly string[], out: string): Promise<string[]> {
+  const names: string[] = [];
+  for (const path of paths) {
+    const name = `${moduleName(path)}.ko`;
+    const unpack = path.endsWith('.xz') ? ['xz', '--decompress', '--stdout'] : ['cat'];
+    await writeFile(join(out, LAYER_FILES.module(name)), (await on.run([...unpack, join(folder, path)])).stdout);
+    names.push(name);
+  }
+  return names;
+}
+
+/** What stage 1 needs besides Node itself. */
+async function copyRuntime(root: string, out: string): Promise<void> {
+  const files: readonly (readonly [string, string])[] = [
+    ['usr/bin/busybox', LAYER_FILES.busybox],
+    [NODE_LOADER, LAYER_FILES.loader],
+    ...NODE_LIBRARIES.map((name) => [`usr/lib/x86_64-linux-gnu/${name}`, LAYER_FILES.library(name)] as const),
+  ];
+  for (const [path, name] of files) {
+    // Links such as /lib64 -> usr/lib64 are relative in Debian; an absolute one would lead out of the root.
+    await copyFile(join(root, path), join(out, name)).catch((cause: unknown) => {
+      throw new PackError(
+        `Cannot pack the root: /${path} is missing (${String(cause)})`,
+        'init needs the packages busybox-static, libatomic1, libstdc++6 and libc6 in the image',
+      );
+    });
+  }
+}
+
+/** `$0`: modules of the kernel; `$1`: where those to keep go; `$2`: how many at once. Their paths come in. */
+const KEEP_MODULES = `
+set -e
+mkdir -p "$1"
+cd "$0"
+tar --create --no-recursion --verbatim-files-from --files-from=- modules.builtin modules.builtin.modinfo modules.order |
+  tar --extract --directory "$1" --preserve-permissions
+cd "$1"
+find . -name '*.ko.xz' -print0 | xargs -0 -r -P "$2" -n 16 xz --decompress --force --threads=1`;
+
+/** Those that a class asks for, unpacked: xz takes longer to load than lz4, above all without KVM. */
+async function keepModules(
+  on: Connection,
+  options: { readonly from: string; readonly tree: string; readonly release: string; readonly keep: readonly string[] },
+): Promise<void> {
+  const { from, tree, release, keep } = options;
+  const to = join(tree, 'usr/lib/modules', release);
+  await on.run(['sh', '-c', KEEP_MODULES, from, to, String(availableParallelism())], {
+    input: keep.map((path) => `${path}\n`).join(''),
+    timeoutMs: 300_000,
+  });
+  await on.run(['ln', '--symbolic', 'usr/lib', join(tree, 'lib')]);
+  await depmod(on, { root: tree, release });
+}
+
+/** What the patterns fit, from the root. */
+async function findExcluded(root: string, patterns: readonly string[]): Promise<string[]> {
+  const found = new Set<string>();
+  for (const pattern of patterns) {
+    for await (const path of glob(pattern.replace(/^\/+/, ''), { cwd: root })) found.add(path);
+  }
+  return [...found].sort();
+}
+
+/** Bytes of a file system before compression. */
+async function sizeOf(workshop: Workshop, squashfs: string): Promise<number> {
+  const script =
+    'set -e; at=$(mktemp -d -p "$1"); mount -t squashfs -o loop,ro "$0" "$at"; du -sbx "$at"; umount "$at"; rmdir "$at"';
+  return Number.parseInt(text(await workshop.on.run(['sh', '-c', script, squashfs, workshop.folder])), 10);
+}
