@@ -1,0 +1,64 @@
+/**
+ * Which property made or changed a file: what is in the upper folder of an overlay is looked at after each property, and
+ * what is new or has changed since the last look is that property's doing.
+ */
+import { lstatSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { DeployProgress } from '../properties/work.ts';
+import { groupOrigins, type Origin, writeOrigins } from './trace.ts';
+
+/** What deploy does besides applying properties: it keeps in the root what was applied. */
+const DEPLOY: Origin = { kind: 'step', name: 'memory of what was applied (properties/memory.ts)' };
+
+/** Watches one deployment. */
+export class PropertyTrace {
+  readonly #upper: string;
+  /** What every path looked like when it was last looked at. */
+  #known: ReadonlyMap<string, string> = new Map();
+  readonly #touched: (readonly [path: string, origin: Origin])[] = [];
+
+  /** @param upper - the overlay's upper folder as this process sees it; empty at first */
+  constructor(upper: string) {
+    this.#upper = upper;
+    this.#look(DEPLOY);
+  }
+
+  /** For `onProgress` of deploy. */
+  readonly note = (progress: DeployProgress): void => {
+    if (progress.kind === 'line' || progress.depth > 0) return;
+    if (progress.kind === 'started') {
+      this.#look(DEPLOY);
+      return;
+    }
+    const { application, description } = progress.result;
+    this.#look({ kind: 'property', p: application.p, description });
+  };
+
+  /** Notes the origins in the folder that becomes the layer's entry; to be called when deploy has ended. */
+  async record(out: string): Promise<void> {
+    this.#look(DEPLOY);
+    const left = this.#touched.filter(([path]) => this.#known.has(path));
+    await writeOrigins(out, groupOrigins(left));
+  }
+
+  #look(by: Origin): void {
+    const found = new Map<string, string>();
+    const walk = (folder: string): void => {
+      for (const entry of readdirSync(join(this.#upper, folder), { withFileTypes: true })) {
+        const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
+        found.set(path, lookOf(join(this.#upper, path)));
+        if (entry.isDirectory()) walk(path);
+      }
+    };
+    walk('');
+    for (const [path, look] of found) if (this.#known.get(path) !== look) this.#touched.push([path, by]);
+    this.#known = found;
+  }
+}
+
+/** All that changes when a file does. Of a folder the time does not count: it changes with every name in it. */
+function lookOf(path: string): string {
+  const stat = lstatSync(path, { bigint: true });
+  const { ino, mode, uid, gid, size, ctimeNs, rdev } = stat;
+  return [ino, mode, uid, gid, ...(stat.isDirectory() ? [] : [size, ctimeNs, rdev])].join(' ');
+}
