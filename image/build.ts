@@ -36,6 +36,9 @@ import { sourceDigest, SOURCES } from './source-digest.ts';
 import { DamagedEntryError, type Entry, keyOf, Store } from './store.ts';
 import { type Timing, Timings } from './timings.ts';
 import { findTools } from './tools.ts';
+import { recordPackages } from './trace-packages.ts';
+import { PropertyTrace } from './trace-properties.ts';
+import { writeContents } from './trace.ts';
 import { openWorkshop, type Workshop } from './workshop.ts';
 
 /** Our programs in an image, by the name of their file in `/usr/lib/buildos`. */
@@ -107,6 +110,8 @@ export interface BuildResult {
  * @throws {CommandError} when a tool fails
  */
 export async function buildImage(options: BuildOptions): Promise<BuildResult> {
+  // Files of an image have the mode that is asked for. For good: builds at the same time would take it from each other.
+  process.umask(0o022);
   try {
     return await new Build(options).run();
   } catch (error) {
@@ -191,7 +196,7 @@ class Build {
     const hosts = this.#options.definitionFile ?? source('image/hosts/build-host.ts');
     const [root, layers, properties, pack] = await Promise.all([
       of(source('image/base-root.ts')),
-      of(source('image/layers.ts')),
+      of(source('image/layers.ts'), source('image/trace-packages.ts'), source('image/trace-properties.ts')),
       of(source('properties/deploy.ts'), source('connections/open.ts'), hosts),
       of(source('image/pack.ts')),
     ]);
@@ -227,6 +232,7 @@ class Build {
     const packages = async (): Promise<Entry> =>
       await this.#layer('layer of packages', packagesKey, async (out) => {
         const options = { root: await root(), out, excludes, classes, ...this.#signal };
+        await recordPackages((await workshop()).seen(options.root), out);
         return { ...(await packPackages(await workshop(), options)) };
       });
 
@@ -279,8 +285,10 @@ class Build {
     const { definition, root, out, excludes } = options;
     const { upper, merged } = await mountOverlay(workshop, root, options.below);
     await using chain = await openChain([...workshop.chain, ['chroot', { into: merged }]]);
-    const report = await deploy(definition, atEpoch(chain), this.#signal);
+    const trace = new PropertyTrace(workshop.seen(upper));
+    const report = await deploy(definition, atEpoch(chain), { ...this.#signal, onProgress: trace.note });
     checkReport(report);
+    await trace.record(out);
     await workshop.on.run(['umount', merged]);
     const { rootBytes } = await packChanges(workshop, { upper, out, excludes, ...this.#signal });
     return { rootBytes, outcomes: JSON.stringify(outcomesOfReport(report)) };
@@ -304,6 +312,7 @@ class Build {
       const init = inputs.programs['init.mjs'];
       const packed = await packImage({ layers, out, store: this.#store, buildId, node: inputs.node, init });
       await writeFile(join(out, MANIFEST), formatImageManifest(manifestOf(inputs, buildId, packed)));
+      await writeContents(out, layers);
       await writeFile(join(out, OUTCOMES), `${JSON.stringify(properties)}\n`);
       const { kernelOptions } = inputs.attrs;
       await writeFile(

@@ -69,12 +69,14 @@ export function debianArchives(options: { readonly suite: string; readonly mirro
  */
 export async function chooseFromArchives(on: Connection, options: ChoiceOptions): Promise<PackageLock> {
   const requested = [...new Set(options.packages)].sort();
-  const digests = await Promise.all(options.sources.map((source) => digestOfInRelease(source, options.signal)));
+  const releases = await Promise.all(options.sources.map((source) => lookAtInRelease(source, options.signal)));
   const question = { format: 1, suite: options.suite, sources: options.sources, requested, keyring: options.keyring };
   const fileFor = (releases: readonly string[]): string =>
     join(options.cache, 'choices', `${keyOf([question, releases])}.json`);
-  const known = await readLock(fileFor(digests)).catch(() => undefined);
-  if (known !== undefined) return known;
+  // A choice from an archive that is past its date by now is none: apt is asked again, and says what is wrong.
+  const expired = releases.some(({ validUntil }) => validUntil !== undefined && validUntil < new Date());
+  const known = await readLock(fileFor(releases.map(({ sha256 }) => sha256))).catch(() => undefined);
+  if (known !== undefined && !(expired && options.checkValidUntil !== false)) return known;
   await mkdir(options.cache, { recursive: true });
   // One for each choice, so that builds do not wait for each other; choices are few, since they are kept.
   await using state = await mkdtempDisposable(join(options.cache, 'apt-'));
@@ -151,21 +153,31 @@ export function withMirror(lock: PackageLock, mirror: string | undefined): Packa
   };
 }
 
-async function digestOfInRelease(source: AptSource, signal?: AbortSignal): Promise<string> {
+/** What an archive has published last. It is not checked here: a choice is known by the digest of what apt has checked. */
+async function lookAtInRelease(
+  source: AptSource,
+  signal?: AbortSignal,
+): Promise<{ readonly sha256: string; readonly validUntil: Date | undefined }> {
   const place = source.suite.endsWith('/') ? source.suite : `dists/${source.suite}/`;
-  const url = `${source.uri}/${place}InRelease`;
-  const hash = createHash('sha256');
+  const content = await fetchWhole(`${source.uri}/${place}InRelease`, signal);
+  const validUntil = /^Valid-Until: *(.+)$/m.exec(Buffer.from(content).toString('utf8'))?.[1];
+  return {
+    sha256: createHash('sha256').update(content).digest('hex'),
+    validUntil: validUntil === undefined ? undefined : new Date(validUntil),
+  };
+}
+
+async function fetchWhole(url: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
   if (url.startsWith('file:')) {
-    const content = await readFile(new URL(url)).catch((cause: unknown) => {
+    return await readFile(new URL(url)).catch((cause: unknown) => {
       throw new ArchiveError(url, 'no such file', { cause });
     });
-    return hash.update(content).digest('hex');
   }
   const limits = [AbortSignal.timeout(60_000), ...(signal ? [signal] : [])];
   try {
     const response = await fetch(url, { signal: AbortSignal.any(limits) });
     if (!response.ok) throw new ArchiveError(url, `HTTP ${response.status}`);
-    return hash.update(new Uint8Array(await response.arrayBuffer())).digest('hex');
+    return new Uint8Array(await response.arrayBuffer());
   } catch (cause) {
     signal?.throwIfAborted();
     if (cause instanceof ArchiveError) throw cause;
