@@ -1,21 +1,15 @@
 /** `buildos prop`: the properties that there are, and one of them by hand on a host. */
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { Command } from 'commander';
 import type { Chain, Json } from '../connections/connection.ts';
-import { type Arg, isOptionalArg, typeOf, usageOf } from '../properties/args.ts';
+import { type CatalogueEntry, loadCatalogue } from '../properties/catalogue.ts';
 import { unapplied } from '../properties/combinators.ts';
 import { deploy } from '../properties/deploy.ts';
 import type { HostDefinition } from '../properties/host-definition.ts';
 import { formatPlan, planHost } from '../properties/plan.ts';
-import { type PropertyApplication, checkApplication, readRegistered, registeredIds } from '../properties/property.ts';
+import { type PropertyApplication, checkApplication, readRegistered } from '../properties/property.ts';
 import { formatReport, formatResult, openHost, print, printJson, reportData } from './host.ts';
 import { DATA_HELP, dataOption, dataStore, jsonOption, onOption } from './host-options.ts';
 import { onInterrupt } from './interrupt.ts';
-
-/** Rooms whose files define properties. */
-const FOLDERS = ['../properties', '../image/hosts'];
 
 const ARGS_HELP =
   '\nAn argument is taken as text where the property wants text, otherwise as JSON:' +
@@ -38,13 +32,9 @@ function listCommand(): Command {
     .description('all properties and combinators')
     .addOption(jsonOption())
     .action(async ({ json }: { json?: true }) => {
-      await loadProperties();
-      const all = registeredIds().map(documentation);
+      const all = [...(await loadCatalogue()).values()];
       if (json === true) printJson(all);
-      else {
-        const width = Math.max(...all.map(({ id }) => id.length));
-        print(all.map(({ id, about }) => `${id.padEnd(width)}  ${firstSentence(about)}`).join('\n'));
-      }
+      else print(formatList(all));
     });
 }
 
@@ -54,10 +44,10 @@ function showCommand(): Command {
     .argument('[id...]', 'without it: all of them')
     .addOption(jsonOption())
     .action(async (ids: readonly string[], { json }: { json?: true }) => {
-      await loadProperties();
-      const shown = (ids.length === 0 ? registeredIds() : ids).map((id) => documentation(checkId(id)));
+      const all = await loadCatalogue();
+      const shown = ids.length === 0 ? [...all.values()] : ids.map((id) => entryOf(all, id));
       if (json === true) printJson(ids.length === 1 ? shown[0] : shown);
-      else print(shown.map(formatDocumentation).join('\n\n'));
+      else print(shown.map(formatEntry).join('\n\n'));
     });
 }
 
@@ -77,7 +67,7 @@ function actCommand(verb: 'check' | 'apply' | 'unapply', summary: string): Comma
     .addOption(jsonOption())
     .addHelpText('after', `${ARGS_HELP}\n${DATA_HELP}`)
     .action(async (id: string, words: readonly string[], options: ActOptions) => {
-      await loadProperties();
+      entryOf(await loadCatalogue(), id);
       const application = applicationOf(id, words);
       const definition = hostOf(verb === 'unapply' ? unapplied(application) : application);
       const data = dataStore(options.data);
@@ -112,7 +102,7 @@ function hostOf(application: PropertyApplication): HostDefinition {
 
 /** Words of the command line as an application. */
 function applicationOf(id: string, words: readonly string[]): PropertyApplication {
-  const { definition } = readRegistered(checkId(id));
+  const { definition } = readRegistered(id);
   const args = definition.args ?? [];
   const a = words.map((word, index): Json => {
     const arg = args[Math.min(index, args.length - 1)];
@@ -129,95 +119,53 @@ function applicationOf(id: string, words: readonly string[]): PropertyApplicatio
   return application;
 }
 
-/** What is known of a property, as data. */
-interface Documentation {
-  readonly id: string;
-  readonly type: 'property' | 'combinator';
-  readonly kind?: 'posix' | 'native';
-  readonly usage: string;
-  readonly about: string;
-  readonly args: readonly {
-    readonly name: string;
-    readonly type: string;
-    readonly optional: boolean;
-    readonly about: string;
-  }[];
-  /** Whether it can look without applying. */
-  readonly checks: boolean;
-  /** `by its children`: a combinator can be taken back when they can. */
-  readonly reversible: 'yes' | 'no' | 'by its children' | 'nothing to take back';
+/** A line each: combinators, whose names have no dot, after the properties. */
+function formatList(all: readonly CatalogueEntry[]): string {
+  const width = Math.max(...all.map(({ id }) => id.length));
+  const linesOf = (dotted: boolean): string[] =>
+    all.filter(({ id }) => id.includes('.') === dotted).map(({ id, summary }) => `${id.padEnd(width)}  ${summary}`);
+  return [...linesOf(true), '', ...linesOf(false)].join('\n');
 }
 
-function documentation(id: string): Documentation {
-  const { type, definition } = readRegistered(id);
-  const args: readonly Arg<unknown>[] = definition.args ?? [];
-  const shared = {
-    id,
-    usage: usageOf(id, args),
-    about: definition.about ?? '',
-    args: args.map((arg) => ({
-      name: arg.name,
-      type: `${typeOf(arg)}${arg.rest === true ? '…' : ''}`,
-      optional: isOptionalArg(arg),
-      about: arg.about,
-    })),
-  };
-  if (type === 'combinator') {
-    return { ...shared, type, checks: true, reversible: definition.unapply === undefined ? 'no' : 'by its children' };
-  }
-  const reversible =
-    definition.unapply !== undefined ? 'yes' : definition.apply === undefined ? 'nothing to take back' : 'no';
-  return { ...shared, type, kind: definition.kind, checks: definition.check !== undefined, reversible };
-}
+const BACK: Readonly<Record<CatalogueEntry['reversible'], string>> = {
+  yes: 'can be taken back',
+  no: 'cannot be taken back',
+  'by its children': 'can be taken back when its properties can',
+  'nothing to take back': 'only static facts: nothing happens on the host',
+};
 
-function formatDocumentation(one: Documentation): string {
-  const kind = one.kind === undefined ? 'a combinator' : one.kind;
+function formatEntry(one: CatalogueEntry): string {
   const check = one.checks ? 'looks before it acts' : 'cannot look, so it acts each time';
-  const back =
-    one.reversible === 'yes'
-      ? 'can be taken back'
-      : one.reversible === 'no'
-        ? 'cannot be taken back'
-        : one.reversible === 'by its children'
-          ? 'can be taken back when its properties can'
-          : 'only static facts: nothing happens on the host';
-  const first = one.reversible === 'nothing to take back' ? [kind, back] : [kind, check, back];
+  const kinds = [
+    one.kind ?? (one.id.includes('.') ? 'a list of properties' : 'a combinator'),
+    ...(one.reversible === 'nothing to take back' ? [] : [check]),
+    BACK[one.reversible],
+  ];
+  const { imports = [], code } = one.example ?? {};
   return [
     one.usage,
-    ...(one.about === '' ? [] : [`  ${one.about}`]),
+    `  ${one.about}`,
     ...one.args.map(({ name, type, optional, about }) => `    ${name}${optional ? '?' : ''}: ${type}: ${about}`),
-    `  ${first.join('; ')}`,
+    `  ${kinds.join('; ')}`,
+    ...(code === undefined ? [] : ['  example:', ...imports.map((line) => `    ${line}`), `    ${code}`]),
   ].join('\n');
 }
-
-const firstSentence = (text: string): string => /^.*?[.;](?=\s|$)/.exec(text)?.[0].replace(/[.;]$/, '') ?? text;
 
 /** An id that is not there. */
 class UnknownPropertyError extends Error {
   override readonly name = 'UnknownPropertyError';
   readonly hint: string;
 
-  constructor(id: string) {
+  constructor(id: string, known: readonly string[]) {
     super(`There is no property "${id}"`);
     const word = id.split('.').at(-1)?.toLowerCase() ?? '';
-    const near = registeredIds().filter(
-      (one) => one.startsWith(`${id.split('.')[0]}.`) || one.toLowerCase().includes(word),
-    );
+    const near = known.filter((one) => one.startsWith(`${id.split('.')[0]}.`) || one.toLowerCase().includes(word));
     this.hint = near.length === 0 ? '"buildos prop list" shows all' : `Did you mean ${near.join(', ')}?`;
   }
 }
 
-function checkId(id: string): string {
-  if (!registeredIds().includes(id)) throw new UnknownPropertyError(id);
-  return id;
-}
-
-/** Loads every module that defines properties. */
-async function loadProperties(): Promise<void> {
-  for (const folder of FOLDERS.map((name) => join(import.meta.dirname, name))) {
-    for (const name of readdirSync(folder).sort()) {
-      if (name.endsWith('.ts') && !/\.test\.ts$|^_toy\.ts$/.test(name))
-        await import(pathToFileURL(join(folder, name)).href);
-    }
-  }
+function entryOf(all: ReadonlyMap<string, CatalogueEntry>, id: string): CatalogueEntry {
+  const found = all.get(id);
+  if (found === undefined) throw new UnknownPropertyError(id, [...all.keys()]);
+  return found;
 }

@@ -128,18 +128,24 @@ async function serveUntilInterrupted(folder: string, flags: ServeFlags): Promise
     },
     onError: (error: Error) => log.complain(error),
   };
-  const { isFollowing } = await listen(folder, flags, options, log, stack);
+  const isWritable = flags.writable === true;
+  // Whoever reads that we serve may ask: nothing is said before the folder is known to be open to who we are then.
+  const opened: TftpServer[] = [];
+  let say = (server: TftpServer): unknown => opened.push(server);
+  const { isFollowing } = await listen(folder, flags, options, log, stack, (server) => say(server));
   if (user !== undefined) {
     becomeUser(user, { keepsBinding: isFollowing && flags.port > 0 && flags.port < 1024 });
     const { uid, gid } = user;
     log.say({ event: 'user', name: user.name, uid, gid }, `going on as ${user.name} (${uid}:${gid})`);
   }
-  checkFolder(folder, flags.writable === true, user?.name ?? 'who started this');
+  checkFolder(folder, isWritable, user?.name ?? 'who started this');
   if (metrics?.kind === 'file') stack.use(writeMetrics(metrics.file, render, (error) => log.complain(error)));
+  say = (server) => log.serving(folder, server, isWritable);
+  for (const server of opened) say(server);
 
-  const say = (): void => log.stats(stats.snapshot());
-  process.on('SIGUSR1', say);
-  stack.defer(() => void process.off('SIGUSR1', say));
+  const sayStats = (): void => log.stats(stats.snapshot());
+  process.on('SIGUSR1', sayStats);
+  stack.defer(() => void process.off('SIGUSR1', sayStats));
   notify(`READY=1\n${statusLine(`Serving ${folder}`)}`);
   await new Promise<void>((resolve) => {
     // Nobody reads the lines any more.
@@ -149,13 +155,14 @@ async function serveUntilInterrupted(folder: string, flags: ServeFlags): Promise
   });
   notify(`STOPPING=1\n${statusLine('Stopping')}`);
   await stack.disposeAsync();
-  if (flags.stats === true) say();
+  if (flags.stats === true) sayStats();
   log.say({ event: 'stopped' }, 'stopped');
 }
 
 /**
  * Opens the sockets that the flags or systemd ask for; they close with the stack.
  *
+ * @param onOpen - gets each server
  * @returns whether sockets are opened later, for addresses that appear
  */
 async function listen(
@@ -164,30 +171,23 @@ async function listen(
   options: ServeOptions,
   log: Log,
   stack: AsyncDisposableStack,
+  onOpen: (server: TftpServer) => void,
 ): Promise<{ readonly isFollowing: boolean }> {
   const open = (where: Pick<ServeOptions, 'addresses' | 'port' | 'fds'>): Promise<TftpServer> =>
     flags.writable === true
       ? serveWritableFolder({ ...options, ...where, folder, maxBytes: flags.maxBytes })
       : serveFolder({ ...options, ...where, folder });
-  const isWritable = flags.writable === true;
-  const say = ({ sockets, driver }: Pick<TftpServer, 'sockets' | 'driver'>): void => {
-    for (const { address, port } of sockets) {
-      const data = { event: 'listening', folder, address, port, driver, writable: isWritable };
-      const where = `${formatPlace(address, port)} (${driver})`;
-      log.say(data, `serving ${printable(folder)} on ${where}${isWritable ? ', writable' : ''}`);
-    }
-  };
   const handed = listenFds();
   for (const fd of handed) checkHandedSocket(fd);
   const { address: addresses = [], port } = flags;
   if (handed.length > 0) {
     if (addresses.length > 0) log.note('the sockets come from systemd: --address and --port have no effect');
-    say(stack.use(await open({ fds: handed })));
+    onOpen(stack.use(await open({ fds: handed })));
   } else if (addresses.length > 0) {
-    say(stack.use(await open({ addresses, port })));
+    onOpen(stack.use(await open({ addresses, port })));
   } else if (findAddresses().length > 0) {
     const events = {
-      onOpen: say,
+      onOpen,
       onGone: ({ address }: TftpServer) => log.say({ event: 'gone', address }, `the address ${address} is gone`),
       onFailed: (_: string, error: Error) => log.complain(error),
     };
@@ -197,7 +197,7 @@ async function listen(
     return { isFollowing: true };
   } else {
     log.note('the addresses of this machine cannot be listed: serving on all as one');
-    say(stack.use(await open({ addresses: ['0.0.0.0', '::'], port })));
+    onOpen(stack.use(await open({ addresses: ['0.0.0.0', '::'], port })));
   }
   return { isFollowing: false };
 }
@@ -216,6 +216,14 @@ class Log {
 
   say(data: object, text: string): void {
     process.stdout.write(this.format(data, text));
+  }
+
+  serving(folder: string, { sockets, driver }: TftpServer, isWritable: boolean): void {
+    for (const { address, port } of sockets) {
+      const data = { event: 'listening', folder, address, port, driver, writable: isWritable };
+      const where = `${formatPlace(address, port)} (${driver})`;
+      this.say(data, `serving ${printable(folder)} on ${where}${isWritable ? ', writable' : ''}`);
+    }
   }
 
   stats(stats: StatsSnapshot): void {

@@ -8,7 +8,7 @@
 const MAX_LINE = 16_384;
 
 /** CSI and OSC sequences, two-character escapes, and control characters other than tab. */
-const ESCAPES =
+export const ESCAPES: RegExp =
   // oxlint-disable-next-line no-control-regex -- control characters are what it is for
   /\u001B\[[0-?]*[ -/]*[@-~]|\u001B\][^\u0007\u001B]*(?:\u0007|\u001B\\)|\u001B[ -/]*[0-~]|[\u0000-\u0008\u000B-\u001F\u007F]/g;
 

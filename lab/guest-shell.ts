@@ -7,20 +7,21 @@
 import { randomUUID } from 'node:crypto';
 import { type Socket, createConnection } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ESCAPES } from './console.ts';
 import { DeadlineError } from './event-log.ts';
 
 /** For the kernel command line. */
 export const SHELL_ARGUMENT = 'systemd.debug_shell=ttyS1';
 
 /** No echo, no pager, no colours: programs take the port for a person's terminal. */
-const QUIET = 'stty -echo -onlcr; export TERM=dumb NO_COLOR=1 PAGER=cat SYSTEMD_PAGER=cat SYSTEMD_COLORS=0';
+const QUIET = 'stty -echo -onlcr </dev/tty; export TERM=dumb NO_COLOR=1 PAGER=cat SYSTEMD_PAGER=cat SYSTEMD_COLORS=0';
 
 const INTERRUPT = '\x03';
 
 /** What a command said and how it ended. */
 export interface ShellResult {
   readonly status: number;
-  /** Standard output and error, as a terminal shows them. */
+  /** Standard output and error, without what is for a terminal only: some programs print that whatever TERM says. */
   readonly output: string;
 }
 
@@ -72,7 +73,10 @@ export class GuestShell implements Disposable {
     const deadline = Date.now() + options.timeoutMs;
     for (;;) {
       const match = pattern.exec(this.#received);
-      if (match !== null) return { output: (match[1] ?? '').replaceAll('\r\n', '\n'), status: Number(match[2]) };
+      if (match !== null) {
+        const output = (match[1] ?? '').replaceAll(ESCAPES, '');
+        return { output, status: Number(match[2]) };
+      }
       if (Date.now() > deadline) {
         this.#socket.write(INTERRUPT);
         throw new DeadlineError(`the end of "${line}" in the guest`, options.timeoutMs);

@@ -83,16 +83,29 @@ export function parseStatus(json: string, readAtMs: number): StatusReading {
   };
 }
 
-/** Reads a file of the host over TFTP, with curl: a client that is not ours. Undefined when it is not there, or nobody answers. */
+/** What curl ends with when the server says "file not found" (curl(1), exit codes). */
+const NOT_FOUND = 68;
+
+/**
+ * Reads a file of the host over TFTP, with curl: a client that is not ours.
+ *
+ * Asks again, `tries` times in all, when no whole answer comes: an emulated host can be busy for longer than curl waits.
+ *
+ * @returns undefined when it is not there, or nobody answers
+ */
 export async function readHostFile(
   lab: Lab,
   path: string,
-  options: { readonly port?: number } = {},
+  options: { readonly port?: number; readonly tries?: number } = {},
 ): Promise<string | undefined> {
   const url = `tftp://${lab.port(options.port).address}/${path}`;
   const argv = ['curl', '--silent', '--connect-timeout', '3', '--max-time', '30', '--tftp-blksize', '1428', url];
-  const result = await lab.run(argv, { okStatus: 'any', timeoutMs: 40_000 });
-  return result.status === 0 ? text(result) : undefined;
+  for (let tries = options.tries ?? 3; tries > 0; tries -= 1) {
+    const result = await lab.run(argv, { okStatus: 'any', timeoutMs: 40_000 });
+    if (result.status === 0) return text(result);
+    if (result.status === NOT_FOUND) break;
+  }
+  return undefined;
 }
 
 /** Reads the status; undefined while there is none. */
@@ -100,7 +113,7 @@ export async function readStatus(
   lab: Lab,
   options: { readonly port?: number } = {},
 ): Promise<StatusReading | undefined> {
-  const json = await readHostFile(lab, 'status.json', options);
+  const json = await readHostFile(lab, 'status.json', { ...options, tries: 1 });
   if (json === undefined) return undefined;
   try {
     return parseStatus(json, Date.now());

@@ -17,6 +17,7 @@ import type { ToolchainOptions } from '../host/kernel-cmdline.ts';
 import { notify, statusLine } from '../host/sd-notify.ts';
 import { parseBuildId } from '../manifests/build-id.ts';
 import { type TftpServer, type TransferEvent, serveFolder } from '../tftp/server.ts';
+import { TransferStats } from '../tftp/stats.ts';
 import { seeAgents } from './agents.ts';
 import { writeAtomically } from './atomic-file.ts';
 import { findStateStorage, loadBudget, saveBudget } from './budget-file.ts';
@@ -87,20 +88,25 @@ export async function runMonitor(options: MonitorOptions): Promise<void> {
       `kernel option ${problem.name}: ${problem.message}${problem.hint === undefined ? '' : ` (${problem.hint})`}`,
     );
   }
-  await using server = await serve(options, log);
+  const stats = new TransferStats();
+  await using server = await serve(options, log, stats);
   log('notice', `serving ${paths.tftp} on ${server.address}:${server.port}; build id ${host.buildId}`);
-  await using monitor = new Monitor(options, host, log, await firstState(options, host, log));
+  await using monitor = new Monitor({ options, host, log, stats }, await firstState(options, host, log));
   await monitor.run();
   log('notice', 'stopping');
   notify(`STOPPING=1\n${statusLine('Stopping')}`);
 }
 
-async function serve(options: MonitorOptions, log: Log): Promise<TftpServer> {
+async function serve(options: MonitorOptions, log: Log, stats: TransferStats): Promise<TftpServer> {
   const limited = limitRate(log, 30, 10_000);
   return serveFolder({
     folder: options.paths.tftp,
     ...options.listen,
-    onTransfer: (event) => logTransfer(event, limited),
+    onBegin: () => stats.begin(),
+    onTransfer(event) {
+      stats.add(event);
+      logTransfer(event, limited);
+    },
     onError: (error) => limited('error', `TFTP: ${error.message}`),
   });
 }
@@ -162,6 +168,7 @@ class Monitor implements AsyncDisposable {
   readonly #options: MonitorOptions;
   readonly #host: HostJson;
   readonly #log: Log;
+  readonly #stats: TransferStats;
   readonly #local = openLocal();
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
@@ -174,10 +181,20 @@ class Monitor implements AsyncDisposable {
   #fedAtMs = Number.NEGATIVE_INFINITY;
   #isReadySaid = false;
 
-  constructor(options: MonitorOptions, host: HostJson, log: Log, state: MonitorState) {
+  constructor(
+    parts: {
+      readonly options: MonitorOptions;
+      readonly host: HostJson;
+      readonly log: Log;
+      readonly stats: TransferStats;
+    },
+    state: MonitorState,
+  ) {
+    const { options, host, log, stats } = parts;
     this.#options = options;
     this.#host = host;
     this.#log = log;
+    this.#stats = stats;
     this.#state = state;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
   }
@@ -400,8 +417,9 @@ class Monitor implements AsyncDisposable {
       this.#fedAtMs = clock.uptimeMs;
       notify(isReady ? 'WATCHDOG=1' : `EXTEND_TIMEOUT_USEC=${START_EXTENSION_USEC}\nWATCHDOG=1`);
     }
-    const status = statusOf(this.#state, this.#host.problems, clock);
-    const key = JSON.stringify({ ...status, uptimeMs: 0, bootedAt: '' });
+    const status = statusOf(this.#state, this.#host.problems, clock, this.#stats.snapshot());
+    // Who reads the file changes the counters: they are no reason to write it anew.
+    const key = JSON.stringify({ ...status, uptimeMs: 0, bootedAt: '', tftp: undefined });
     if (key === this.#statusKey && clock.uptimeMs - this.#statusAtMs < STATUS_EVERY_MS) return;
     try {
       await writeAtomically(this.#options.paths.statusJson, formatStatus(status), { isDurable: false });

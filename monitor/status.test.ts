@@ -2,12 +2,31 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { TransferEvent } from '../tftp/server.ts';
+import { TransferStats } from '../tftp/stats.ts';
 import { EMPTY_BUDGET } from './budget.ts';
 import { type Clock, type Event, type MonitorState, TIMING, next, startState } from './state.ts';
 import { formatStatus, parseEvents, statusOf } from './status.ts';
 
 const TESTDATA = join(import.meta.dirname, 'testdata');
 const CLOCK: Clock = { uptimeMs: 61_500, wallMs: Date.UTC(2026, 0, 1, 12, 1, 1, 500) };
+
+const READ: TransferEvent = {
+  peer: '192.0.2.7',
+  port: 2070,
+  direction: 'read',
+  name: 'status.json',
+  mode: 'octet',
+  asked: {},
+  options: [],
+  granted: {},
+  bytes: 700,
+  blocks: 2,
+  repeats: 1,
+  durationMs: 3,
+  result: 'done',
+  begun: true,
+};
 
 const hostWith = (...events: readonly Event[]): MonitorState => {
   let state = startState(
@@ -29,7 +48,7 @@ const hostWith = (...events: readonly Event[]): MonitorState => {
   return state;
 };
 
-test('status.json says what there is to say of toolchains, agents, options, storage', () => {
+test('status.json says what there is to say of toolchains, agents, options, storage, TFTP', () => {
   const state = hostWith(
     { kind: 'toolchain-list', toolchain: 'default', id: 't1', version: '1.0' },
     { kind: 'toolchain-ready', toolchain: 'default', hasAgent: true },
@@ -51,7 +70,12 @@ test('status.json says what there is to say of toolchains, agents, options, stor
     { kind: 'setback', step: { kind: 'look' }, trouble: { error: 'odd' } },
   );
   const problem = { name: 'buildos.foo', value: 'x', message: 'unknown', hint: 'did you mean buildos.ram?' };
-  const text = formatStatus(statusOf(state, [problem], CLOCK));
+  const stats = new TransferStats();
+  stats.begin();
+  stats.begin();
+  stats.add(READ);
+  stats.add({ ...READ, begun: false, result: 'failed', bytes: 0, repeats: 0, errorCode: 1 });
+  const text = formatStatus(statusOf(state, [problem], CLOCK, stats.snapshot()));
   const file = join(TESTDATA, 'status.json');
   if (process.env['UPDATE_TESTDATA'] === '1') writeFileSync(file, text);
   assert.equal(text, readFileSync(file, 'utf8'));
@@ -62,7 +86,7 @@ test('status.json says what there is to say of toolchains, agents, options, stor
 });
 
 test('parseEvents() takes nothing from a file that is not a whole status.json', () => {
-  const text = formatStatus(statusOf(hostWith(), [], CLOCK));
+  const text = formatStatus(statusOf(hostWith(), [], CLOCK, new TransferStats().snapshot()));
   for (let length = 0; length < text.trimEnd().length; length += 1)
     assert.deepEqual(parseEvents(text.slice(0, length)), []);
   for (const other of ['[]', 'null', '{"events":1}', '{"events":[{"name":1}]}'])

@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import type { OptionProblem } from '../host/kernel-cmdline.ts';
+import type { StatsSnapshot } from '../tftp/stats.ts';
 import {
   type AgentReport,
   type Clock,
@@ -31,7 +32,20 @@ export interface Status {
   readonly problems: readonly string[];
   readonly stateStorage: 'disk' | 'ram';
   readonly toolchains: Readonly<Record<string, ToolchainStatus>>;
+  readonly tftp: TftpStatus;
   readonly events: readonly MonitorEvent[];
+}
+
+/** Reads from the TFTP folder since the monitor's start; this file is read there, too. */
+export interface TftpStatus {
+  readonly done: number;
+  readonly failed: number;
+  readonly refused: number;
+  readonly bytes: number;
+  /** packets that were sent again */
+  readonly repeats: number;
+  readonly openNow: number;
+  readonly openAtMost: number;
 }
 
 export interface ToolchainStatus {
@@ -50,8 +64,14 @@ export interface ToolchainStatus {
  * The status of the host.
  *
  * @param optionProblems - what was wrong on the kernel command line
+ * @param tftp - counters of the TFTP server
  */
-export function statusOf(state: MonitorState, optionProblems: readonly OptionProblem[], clock: Clock): Status {
+export function statusOf(
+  state: MonitorState,
+  optionProblems: readonly OptionProblem[],
+  clock: Clock,
+  tftp: StatsSnapshot,
+): Status {
   const toolchains: Record<string, ToolchainStatus> = {};
   for (const one of Object.values(state.toolchains)) toolchains[one.name] = toolchainStatus(one, clock);
   return {
@@ -63,6 +83,7 @@ export function statusOf(state: MonitorState, optionProblems: readonly OptionPro
     problems: problemsOf(state, optionProblems),
     stateStorage: state.stateStorage,
     toolchains,
+    tftp: tftpStatus(tftp),
     events: state.events.map((event) => ({ name: event.name, uptimeMs: Math.round(event.uptimeMs) })),
   };
 }
@@ -176,6 +197,11 @@ function toolchainStatus(one: ToolchainState, clock: Clock): ToolchainStatus {
     agent: one.agent.state,
     ...(one.agent.report === undefined ? {} : { agentState: one.agent.report }),
   };
+}
+
+function tftpStatus({ read, open, peak }: StatsSnapshot): TftpStatus {
+  const { results, bytes, repeats } = read;
+  return { ...results, bytes, repeats, openNow: open, openAtMost: peak };
 }
 
 function problemsOf(state: MonitorState, optionProblems: readonly OptionProblem[]): readonly string[] {

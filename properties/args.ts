@@ -154,6 +154,7 @@ function reasonOf(issue: z.core.$ZodIssue, value: unknown): string {
     return `it must be ${issue.expected}, and is ${describeValue(found)}`;
   }
   if (issue.code === 'unrecognized_keys') return `it has no member ${issue.keys.map((key) => `"${key}"`).join(', ')}`;
+  if (issue.code === 'invalid_key') return `its name cannot be: ${issue.issues[0]?.message ?? issue.message}`;
   return issue.message;
 }
 

@@ -19,11 +19,20 @@ import {
 const CHILD = arg('child', APPLICATION, 'the property');
 const CHILDREN = restArg('children', APPLICATION, 'the properties, in order');
 
+/** For examples. */
+const MOTD: PropertyApplication = { p: 'file.hasContent', a: ['/etc/motd', 'Welcome\n'] };
+const CRON: PropertyApplication = { p: 'file.absent', a: ['/etc/cron.d/e2scrub_all'] };
+const SSHD: PropertyApplication = {
+  p: 'file.hasContent',
+  a: ['/etc/ssh/sshd_config.d/x11.conf', 'X11Forwarding no\n'],
+};
+
 /** All of them, in order; a failure does not keep the others from being tried. Unapplied in reverse. */
 export const seq: (...children: PropertyApplication[]) => PropertyApplication = defineCombinator<PropertyApplication[]>(
   {
     id: 'seq',
     about: 'All of them, in order; a failure does not keep the others from being tried. Unapplied in reverse.',
+    example: [MOTD, CRON],
     args: [CHILDREN],
     transparent: true,
     describe: (...children) => listOf(children),
@@ -39,6 +48,7 @@ export const eseq: (...children: PropertyApplication[]) => PropertyApplication =
 >({
   id: 'eseq',
   about: 'All of them, in order, up to the first failure. Unapplied in reverse.',
+  example: [MOTD, CRON],
   args: [CHILDREN],
   transparent: true,
   describe: (...children) => listOf(children),
@@ -51,6 +61,7 @@ export const eseq: (...children: PropertyApplication[]) => PropertyApplication =
 export interface PropertyList<A extends readonly unknown[]> {
   readonly id: string;
   readonly about?: string;
+  readonly example?: A;
   readonly args?: ArgsOf<A>;
   refuse?(...args: A): void;
   /** One line for logs and plans; default what the properties say. */
@@ -82,8 +93,8 @@ export const eseqUntil: (until: Until, ...children: PropertyApplication[]) => Pr
   [until: Until, ...children: PropertyApplication[]]
 >({
   id: 'eseqUntil',
-  about:
-    'As eseq, but when one of them gives up without a change ("failed": or fails), the rest is skipped and all is well.',
+  about: 'As eseq, but when one of them gives up without a change (or fails), the rest is skipped and all is well.',
+  example: ['aborted', MOTD, CRON],
   args: [arg('until', z.enum(['aborted', 'failed']), 'what ends it without being a failure'), CHILDREN],
   describe: (_until, ...children) => listOf(children),
   children: (_until, ...children) => children,
@@ -109,6 +120,7 @@ export const concurrently: (...children: PropertyApplication[]) => PropertyAppli
 >({
   id: 'concurrently',
   about: 'All of them at the same time; they must not need the same files or locks. Unapplied one by one, in reverse.',
+  example: [MOTD, CRON],
   args: [CHILDREN],
   transparent: true,
   describe: (...children) => listOf(children),
@@ -129,6 +141,7 @@ export const concurrently: (...children: PropertyApplication[]) => PropertyAppli
 export const unapplied: (child: PropertyApplication) => PropertyApplication = defineCombinator<[PropertyApplication]>({
   id: 'unapplied',
   about: 'The opposite of a property: it is taken back, and its static facts do not hold.',
+  example: [CRON],
   args: [CHILD],
   describe: (child) => `not: ${describeApplication(child)}`,
   children: (child) => [child],
@@ -144,6 +157,7 @@ export const unapplied: (child: PropertyApplication) => PropertyApplication = de
 export const reapplied: (child: PropertyApplication) => PropertyApplication = defineCombinator<[PropertyApplication]>({
   id: 'reapplied',
   about: 'A property taken back and applied again, each time.',
+  example: [{ p: 'systemd.started', a: [['ssh.service']] }],
   args: [CHILD],
   describe: (child) => `again: ${describeApplication(child)}`,
   children: (child) => [child],
@@ -165,6 +179,7 @@ export const describe: (text: string, child: PropertyApplication) => PropertyApp
 >({
   id: 'describe',
   about: 'A property under another name for logs and plans.',
+  example: ['a welcome', MOTD],
   args: [arg('text', z.string(), 'the name'), CHILD],
   transparent: true,
   describe: (text) => text,
@@ -180,6 +195,10 @@ export const withRequirements: (
 ) => PropertyApplication = defineCombinator<[child: PropertyApplication, ...requirements: PropertyApplication[]]>({
   id: 'withRequirements',
   about: 'A property and what has to hold before it; if a requirement fails, it is not tried. Unapplied in reverse.',
+  example: [
+    { p: 'user.present', a: [{ name: 'web', groups: ['www'] }] },
+    { p: 'group.present', a: [{ name: 'www' }] },
+  ],
   args: [CHILD, restArg('requirements', APPLICATION, 'what has to hold before')],
   transparent: true,
   describe: (child) => describeApplication(child),
@@ -194,6 +213,7 @@ export const withUnapply: (child: PropertyApplication, undo: PropertyApplication
   defineCombinator<[child: PropertyApplication, undo: PropertyApplication]>({
     id: 'withUnapply',
     about: 'A property with another way back: taking it back applies the second one.',
+    example: [{ p: 'file.absent', a: ['/etc/motd'] }, MOTD],
     args: [CHILD, arg('undo', APPLICATION, 'applied to take it back')],
     describe: (child) => describeApplication(child),
     children: (child, undo) => [child, undo],
@@ -219,6 +239,7 @@ export const onChange: (child: PropertyApplication, ...then: PropertyApplication
     about:
       'When the first property changed something, or was taken back, the others are applied too. They are owed until they ' +
       'are done: a run that dies in between leaves them to the next.',
+    example: [SSHD, { p: 'systemd.reloaded', a: [['ssh.service']] }],
     args: [CHILD, THEN],
     owes: true,
     describe: describeFollowed,
@@ -238,6 +259,7 @@ export const onApplyChange: (child: PropertyApplication, ...then: PropertyApplic
   defineCombinator<[child: PropertyApplication, ...then: PropertyApplication[]]>({
     id: 'onApplyChange',
     about: 'As onChange, but taking the first property back does not let the others follow.',
+    example: [SSHD, { p: 'systemd.reloaded', a: [['ssh.service']] }],
     args: [CHILD, THEN],
     owes: true,
     describe: describeFollowed,
@@ -261,6 +283,7 @@ export const atEnd: (key: string, child: PropertyApplication) => PropertyApplica
   id: 'atEnd',
   about:
     'A property applied when all others were, once however often it was asked for by this key. Owed until it is done.',
+  example: ['reboot', { p: 'reboot.soon', a: [60] }],
   args: [arg('key', z.string().min(1), 'what makes two of them the same'), CHILD],
   owes: true,
   describe: (_key, child) => `at the end: ${describeApplication(child)}`,

@@ -19,6 +19,9 @@ import {
 const CHILD = arg('child', APPLICATION, 'the property');
 const PATH = textThat(isAbsolutePath, 'an absolute path without "//", "." and ".."');
 
+/** For examples. */
+const MOTD: PropertyApplication = { p: 'file.hasContent', a: ['/etc/motd', 'Welcome\n'] };
+
 /**
  * One property inside an image being built, a chroot or a container; another, or nothing, on a host with a kernel of its
  * own. For what concerns the kernel, its name and clock, EFI variables and boot: those are the outside's.
@@ -32,6 +35,7 @@ export const whenContained: (
     about:
       'One property inside an image being built, a chroot or a container; another, or nothing, on a host with a kernel of ' +
       'its own. For what concerns the kernel, its name and clock, EFI variables and boot.',
+    example: [null, { p: 'sysctl.loaded', a: ['/etc/sysctl.d/forward.conf'] }],
     args: [
       arg('inside', APPLICATION.nullable(), 'what holds inside; null: nothing'),
       arg('outside', APPLICATION.nullable().optional(), 'what holds on a host of its own; null or absent: nothing'),
@@ -75,6 +79,12 @@ export const osCase: (cases: OsCases) => PropertyApplication = defineCombinator<
   about:
     'The property for the operating system that is there: of "debian:trixie", "debian:13", "debian" and "otherwise" the ' +
     'most exact one that fits.',
+  example: [
+    {
+      'debian:trixie': { p: 'apt.installed', a: [['systemd-cryptsetup']] },
+      otherwise: { p: 'apt.installed', a: [['cryptsetup']] },
+    },
+  ],
   args: [
     arg(
       'cases',
@@ -119,6 +129,7 @@ export const withFlagfile: (path: string, child: PropertyApplication) => Propert
 >({
   id: 'withFlagfile',
   about: 'A property applied unless a file is there, which is made afterwards. Unapplied: the file goes away too.',
+  example: ['/var/lib/my-host/greeted', MOTD],
   args: [arg('path', PATH, 'the file'), CHILD],
   describe: (path, child) => `${describeApplication(child)} (once: ${path})`,
   children: (_path, child) => [child],
@@ -157,6 +168,7 @@ export const atMost: (interval: Interval, child: PropertyApplication) => Propert
 >({
   id: 'atMost',
   about: 'A property applied at most so often; when, is kept on the host.',
+  example: ['daily', { p: 'apt.upgraded', a: [] }],
   args: [
     arg(
       'interval',
@@ -202,6 +214,7 @@ export const as: (user: string, child: PropertyApplication) => PropertyApplicati
 >({
   id: 'as',
   about: 'A property applied as another user of the host.',
+  example: ['build', { p: 'file.hasContent', a: ['/build/note', 'mine\n', { owner: 'build' }] }],
   args: [
     arg(
       'user',
@@ -240,9 +253,19 @@ export const deploys: (hops: Chain, host: HostDefinition) => PropertyApplication
   about:
     'Another host definition, deployed through more hops: from a host into its containers or chroots. What it applied is ' +
     'remembered over there.',
+  example: [
+    [['chroot', { into: '/srv/inner' }]],
+    { name: 'inner', summary: 'a root inside', base: { distribution: 'debian', suite: 'trixie' }, properties: [MOTD] },
+  ],
   args: [
     arg('hops', z.custom<Chain>(Array.isArray).meta({ title: 'Chain' }), 'such as [["chroot", { into: "/srv/x" }]]'),
-    arg('host', z.custom<HostDefinition>().meta({ title: 'HostDefinition' }), 'the definition'),
+    arg(
+      'host',
+      z
+        .custom<HostDefinition>((value) => typeof value === 'object' && value !== null)
+        .meta({ title: 'HostDefinition' }),
+      'the definition',
+    ),
   ],
   refuse: (hops, host) => {
     hopsOf(hops);

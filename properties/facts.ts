@@ -39,6 +39,8 @@ export interface FileFact {
 export interface PackageFact {
   /** dpkg's word: `installed`, `config-files`, … */
   readonly status: string;
+  /** What dpkg shall do with it: `install`, `hold`, `deinstall`, … */
+  readonly wanted: string;
   readonly version: string;
 }
 
@@ -176,7 +178,7 @@ const FIND_FIELDS = 9;
 
 /**
  * The shell script of a look. Its output is five sections of fields ended by NUL, each section ended by the mark:
- * find's records · `SHA256 two spaces PATH` · PATH, base64 · DIRECTORY, name · `package status version`
+ * find's records · `SHA256 two spaces PATH` · PATH, base64 · DIRECTORY, name · `package status wanted version`
  */
 function lookScript(look: Look, mark: string): string {
   const section = (command: string): string => `${command}\nprintf '${mark}\\0'\n`;
@@ -198,7 +200,7 @@ function lookScript(look: Look, mark: string): string {
     .map((path) => `find -P ${shellQuote([path])} -mindepth 1 -maxdepth 1 -printf '%H\\0%f\\0' 2>/dev/null`)
     .join('\n');
   const packages = look.packages
-    ? `dpkg-query -W -f '\${Package} \${db:Status-Status} \${Version}\\n' 2>/dev/null | tr '\\n' '\\0'`
+    ? `dpkg-query -W -f '\${Package} \${db:Status-Status} \${db:Status-Want} \${Version}\\n' 2>/dev/null | tr '\\n' '\\0'`
     : ':';
   // find(1) gives up where it cannot come back to, such as the home of whoever we were before.
   return `cd /\n${section(files)}${section(digests)}${section(texts || ':')}${section(names || ':')}${section(packages)}`;
@@ -253,8 +255,8 @@ function decodeLook(answer: Uint8Array, mark: string): Answer {
   }
   const packages = new Map<string, PackageFact>();
   for (const line of section()) {
-    const [name = '', status = '', version = ''] = line.split(' ');
-    if (name !== '' && packages.get(name)?.status !== 'installed') packages.set(name, { status, version });
+    const [name = '', status = '', wanted = '', version = ''] = line.split(' ');
+    if (name !== '' && packages.get(name)?.status !== 'installed') packages.set(name, { status, wanted, version });
   }
   return { files, digests, texts, names, packages };
 }

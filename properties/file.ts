@@ -3,6 +3,8 @@
  * touched that is right already.
  */
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { CommandError } from '../connections/connection.ts';
 import { type Arg, arg, textThat } from './args.ts';
@@ -55,6 +57,7 @@ export const hasContent: (path: string, text: string, options?: FileOptions) => 
   kind: 'posix',
   about:
     'A file has exactly this text. Its directory must exist or is made with mode 0755. Unapplied: the file goes away.',
+  example: ['/etc/issue', 'Build OS on \\l\n', { mode: 0o644, owner: 'root:root' }],
   args: [PATH_ARG, arg('text', z.string(), 'all of it'), OPTIONS_ARG],
   manages: managesPath,
   touches: 'own-files',
@@ -77,7 +80,13 @@ export const hasFile: (path: string, source: Source, options?: FileOptions) => P
 >({
   id: 'file.hasFile',
   kind: 'posix',
-  about: 'A file has the bytes of a file of the controller, named by its SHA-256. Unapplied: the file goes away.',
+  about:
+    'A file has the bytes of a file of the controller, named by its SHA-256; file.sourceOf() reads it. Unapplied: the file goes away.',
+  example: [
+    '/usr/local/bin/tool',
+    { source: '/home/joe/tool', sha256: 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' },
+    { mode: 0o755 },
+  ],
   args: [PATH_ARG, arg('source', SOURCE, 'the file where the controller runs, and its digest'), OPTIONS_ARG],
   manages: managesPath,
   touches: 'own-files',
@@ -105,6 +114,11 @@ export const hasData: (path: string, data: DataRef, options?: FileOptions) => Pr
   about:
     'A file has prerequisite data as its content, such as a private key; by default only root may read it. Its bytes are ' +
     'in no definition, message, plan or memory. Unapplied: the file goes away.',
+  example: [
+    '/etc/ssl/private/my-host.key',
+    { context: 'my-host', name: 'tls.key' },
+    { mode: 0o640, owner: 'root:ssl-cert' },
+  ],
   args: [
     PATH_ARG,
     arg('data', DATA_REF, 'context and name of the data'),
@@ -136,6 +150,7 @@ export const hasLines: (path: string, lines: readonly string[]) => PropertyAppli
   id: 'file.hasLines',
   kind: 'posix',
   about: 'A file has these lines somewhere; those that lack are put at its end. Unapplied: they are taken out.',
+  example: ['/etc/services', ['buildos 6969/udp']],
   args: [PATH_ARG, arg('lines', z.array(z.string().regex(/^[^\n]*$/, 'it has a newline in it')), 'whole lines')],
   parts: (path, lines) => lines.map((line): [string, readonly string[]] => [path, [line]]),
   manages: (path, lines) => lines.map((line) => `line ${path} ${line}`),
@@ -152,7 +167,7 @@ export const hasLines: (path: string, lines: readonly string[]) => PropertyAppli
       host,
       path,
       withLines(host.facts.text(path) ?? '', lines),
-      attributesOf(host.facts.file(path)),
+      keepAttributes(host.facts.file(path)),
     ),
   apply: async (host, path, lines) => await rewrite(host, path, withLines(host.facts.text(path) ?? '', lines)),
   checkUnapplied: ({ facts }, path, lines) =>
@@ -173,6 +188,7 @@ export const directory: (path: string, options?: FileOptions) => PropertyApplica
   id: 'file.directory',
   kind: 'posix',
   about: 'A directory is there; missing parents are made with mode 0755. Unapplied: it goes away if it is empty.',
+  example: ['/srv/www', { mode: 0o750, owner: 'www-data' }],
   args: [PATH_ARG, OPTIONS_ARG],
   manages: managesPath,
   touches: 'own-files',
@@ -180,7 +196,7 @@ export const directory: (path: string, options?: FileOptions) => PropertyApplica
   facts: fileFacts,
   check: ({ facts }, path, options) => {
     const found = facts.file(path);
-    return found?.type === 'directory' && hasAttributes(found, options, 0o755);
+    return found?.type === 'directory' && isOwned(found, options, 0o755);
   },
   apply: async (host, path, options) => {
     await host.run(['mkdir', '-p', '--', path], OWN);
@@ -192,11 +208,47 @@ export const directory: (path: string, options?: FileOptions) => PropertyApplica
   },
 });
 
+/** A file or directory that is there has this mode and owner; its content is left alone. */
+export const hasAttributes: (path: string, options: FileOptions) => PropertyApplication = defineProperty<
+  [path: string, options: FileOptions]
+>({
+  id: 'file.hasAttributes',
+  kind: 'posix',
+  about:
+    'A file or directory that is there has this mode and owner, what is not given stays; its content is left alone.',
+  example: ['/etc/crontab', { mode: 0o600 }],
+  args: [PATH_ARG, arg('options', FILE_OPTIONS, 'permission bits, and "user" or "user:group"')],
+  manages: (path) => [`attributes ${path}`],
+  touches: 'own-files',
+  describe: (path) => `${path} has its mode and owner`,
+  facts: fileFacts,
+  check: ({ facts }, path, options) => {
+    const found = facts.file(path);
+    return found !== undefined && isOwned(found, completed(found, options), found.mode);
+  },
+  plan: ({ facts }, path, options) => {
+    const found = facts.file(path);
+    return found === undefined
+      ? [`${path} is not there yet`]
+      : [attributesChange(path, found, completed(found, options))];
+  },
+  apply: async (host, path, options) => {
+    const found = host.facts.file(path);
+    if (found === undefined || found.type === 'link') {
+      throw new FailedChangeError(
+        `Cannot set owner and mode of ${path}: ${found === undefined ? 'nothing is there' : 'it is a link'}`,
+      );
+    }
+    await setAttributes(host, path, completed(found, options), found.mode);
+  },
+});
+
 /** Nothing is at a path: a file or link is removed, a directory with all that is in it. */
 export const absent: (path: string) => PropertyApplication = defineProperty<[path: string]>({
   id: 'file.absent',
   kind: 'posix',
   about: 'Nothing is at a path: a file or link is removed, a directory with all that is in it.',
+  example: ['/etc/motd'],
   args: [PATH_ARG],
   manages: managesPath,
   touches: 'own-files',
@@ -215,6 +267,7 @@ export const symlink: (path: string, target: string) => PropertyApplication = de
   about:
     'A path is a symbolic link to a target, which need not exist. A file or link in its place goes away, a directory does ' +
     'not. Unapplied: the link goes away.',
+  example: ['/etc/resolv.conf', '../run/systemd/resolve/stub-resolv.conf'],
   args: [
     PATH_ARG,
     arg(
@@ -267,6 +320,16 @@ function textFacts(path: string): readonly FactRequest[] {
   ];
 }
 
+/**
+ * A file of the controller as {@link hasFile} takes it.
+ *
+ * @param path - absolute, or a file: URL: new URL('./tool', import.meta.url)
+ */
+export function sourceOf(path: string | URL): Source {
+  const full = path instanceof URL ? fileURLToPath(path) : path;
+  return { source: full, sha256: digestOf(readFileSync(full)) };
+}
+
 /** Whether this is an absolute path below the root, without `//`, `.` and `..`. */
 export function isAbsolutePath(path: string): boolean {
   return /^\/[^\0]*[^\0/]$/.test(path) && !/\/(\.{0,2})(\/|$)/.test(path.slice(1).replace(/^/, '/'));
@@ -282,10 +345,10 @@ const isContent = (found: FileFact | undefined, sha256: string): boolean =>
 
 /** Whether this is a regular file with that digest, mode and owner. */
 export function isFile(found: FileFact | undefined, sha256: string, options: FileOptions | undefined): boolean {
-  return found !== undefined && isContent(found, sha256) && hasAttributes(found, options, 0o644);
+  return found !== undefined && isContent(found, sha256) && isOwned(found, options, 0o644);
 }
 
-function hasAttributes(found: FileFact, options: FileOptions | undefined, defaultMode: number): boolean {
+function isOwned(found: FileFact, options: FileOptions | undefined, defaultMode: number): boolean {
   const [user, group = user] = (options?.owner ?? 'root').split(':');
   const isUser = found.user === user || String(found.uid) === user;
   const isGroup = found.group === group || String(found.gid) === group;
@@ -353,8 +416,8 @@ async function tryTo(what: string, act: () => Promise<unknown>): Promise<void> {
   }
 }
 
-/** Writes a text that was looked at before, and keeps owner and mode of the file. */
-async function rewrite(host: HostWriter, path: string, text: string): Promise<void> {
+/** Writes a text that was looked at before (facts `file` and `text`), and keeps owner and mode of the file. */
+export async function rewrite(host: HostWriter, path: string, text: string): Promise<void> {
   const found = host.facts.file(path);
   if (found !== undefined && found.type !== 'file')
     throw new FailedChangeError(`Cannot edit ${path}: it is no regular file`);
@@ -362,7 +425,7 @@ async function rewrite(host: HostWriter, path: string, text: string): Promise<vo
   if (Buffer.byteLength(old) !== (found?.sizeBytes ?? 0)) {
     throw new FailedChangeError(`Cannot edit ${path}: it is not UTF-8 text`);
   }
-  await writeWhole(host, path, Buffer.from(text), attributesOf(found));
+  await writeWhole(host, path, Buffer.from(text), keepAttributes(found));
 }
 
 /** Removes a file whose facts were asked for. */
@@ -370,6 +433,11 @@ export async function removeFile(host: HostWriter, path: string): Promise<Outcom
   if (host.facts.file(path) === undefined) return 'no-change';
   await host.run(['rm', '-f', '--', path], OWN);
   return 'changed';
+}
+
+/** Owner and mode of a file as they are. */
+export function keepAttributes(found: FileFact | undefined): FileOptions {
+  return found === undefined ? {} : { mode: found.mode, owner: `${found.uid}:${found.gid}` };
 }
 
 /** What a file manages: its path, whichever property has it. */
@@ -389,9 +457,6 @@ function withLines(old: string, lines: readonly string[]): string {
       .join('')
   );
 }
-
-const attributesOf = (found: FileFact | undefined): FileOptions =>
-  found === undefined ? {} : { mode: found.mode, owner: `${found.uid}:${found.gid}` };
 
 /**
  * A unified diff of a file that would change, and its mode and owner: what a plan shows. What not everybody may read, now
@@ -415,11 +480,20 @@ export async function describeTextChange(
       lines.push(`${path}: ${old === undefined ? 'new' : 'other'} content, not shown: not everybody may read it`);
     else lines.push(...unifiedDiff(path, old, text));
   }
-  if (isRegular && !hasAttributes(found, options, 0o644)) {
-    const [user = 'root', group = user] = (options.owner ?? 'root').split(':');
-    lines.push(`${path}: ${octal(found.mode)} ${found.user}:${found.group} → ${octal(mode)} ${user}:${group}`);
-  }
+  if (isRegular && !isOwned(found, options, 0o644)) lines.push(attributesChange(path, found, { mode, ...options }));
   return lines;
 }
+
+/** A line of a plan: mode and owner as they are and as they will be. */
+function attributesChange(path: string, found: FileFact, { mode = found.mode, owner = 'root' }: FileOptions): string {
+  const [user = 'root', group = user] = owner.split(':');
+  return `${path}: ${octal(found.mode)} ${found.user}:${found.group} → ${octal(mode)} ${user}:${group}`;
+}
+
+/** Options in which what is not given is as it is. */
+const completed = (found: FileFact, { mode, owner }: FileOptions): FileOptions => ({
+  mode: mode ?? found.mode,
+  owner: owner ?? `${found.user}:${found.group}`,
+});
 
 const octal = (mode: number): string => mode.toString(8).padStart(4, '0');

@@ -7,6 +7,9 @@ import type { DataRef } from './data.ts';
 /** A user that a property makes. */
 export type UserAttr = { readonly name: string; readonly uid: number | null; readonly home: string };
 
+/** A mount in /etc/fstab. */
+export type MountAttr = { readonly where: string; readonly device: string };
+
 /** What the properties of a host add up to. Lists have no duplicates and keep the order of the definition. */
 export interface HostAttrs {
   readonly name: string;
@@ -28,6 +31,10 @@ export interface HostAttrs {
   readonly kernelOptions: readonly string[];
   /** Kernel modules loaded at boot. */
   readonly kernelModules: readonly string[];
+  /** Kernel modules that shall not be loaded. */
+  readonly kernelModulesBlocked: readonly string[];
+  /** What is mounted where. */
+  readonly mounts: readonly MountAttr[];
   /** Files that properties manage, absolute. */
   readonly files: readonly string[];
   /** Files of the controller that properties need. */
@@ -54,6 +61,8 @@ export function emptyAttrs(name: string): HostAttrs {
     excludes: [],
     kernelOptions: [],
     kernelModules: [],
+    kernelModulesBlocked: [],
+    mounts: [],
     files: [],
     sources: [],
     data: [],
@@ -75,6 +84,8 @@ export function addAttrs(known: HostAttrs, more: AttrsToAdd): HostAttrs {
     excludes: union(known.excludes, more.excludes),
     kernelOptions: union(known.kernelOptions, more.kernelOptions),
     kernelModules: union(known.kernelModules, more.kernelModules),
+    kernelModulesBlocked: union(known.kernelModulesBlocked, more.kernelModulesBlocked),
+    mounts: union(known.mounts, more.mounts),
     files: union(known.files, more.files),
     sources: union(known.sources, more.sources),
     data: union(known.data, more.data),

@@ -11,6 +11,7 @@ export const excludes: (patterns: readonly string[]) => PropertyApplication = de
   kind: 'posix',
   describe: (patterns) => `left out of the image: ${patterns.join(' ')}`,
   about: 'Paths left out when the image is packed; on the host where it is made, they stay.',
+  example: [['usr/share/doc', 'var/cache/*']],
   args: [
     arg(
       'patterns',

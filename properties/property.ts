@@ -94,8 +94,10 @@ export interface PropertyDefinition<A extends readonly unknown[]> {
   readonly id: string;
   /** `native`: needs our JavaScript at the far end; all that can be is `posix`. */
   readonly kind: 'posix' | 'native';
-  /** What it does, for `buildos prop show`: one sentence or a few. */
+  /** What it does, for `buildos prop show`: one sentence or a few. The first is its line in `buildos prop list`. */
   readonly about?: string;
+  /** Arguments as somebody may really want them, for `buildos prop show`. */
+  readonly example?: A;
   /** Names and schemas of the arguments; wrong ones are refused when the host is defined. */
   readonly args?: ArgsOf<A>;
   /** One line for logs and plans. */
@@ -195,6 +197,7 @@ export interface PlanWalk {
 export interface CombinatorDefinition<A extends readonly unknown[]> {
   readonly id: string;
   readonly about?: string;
+  readonly example?: A;
   readonly args?: ArgsOf<A>;
   describe(...args: A): string;
   refuse?(...args: A): void;
@@ -222,9 +225,13 @@ export interface CombinatorDefinition<A extends readonly unknown[]> {
 }
 
 /** Something in the registry. Arguments are what the application holds, checked by `args` when it was made. */
-export type Registered =
+export type Registered = (
   | { readonly type: 'property'; readonly definition: PropertyDefinition<readonly Json[]> }
-  | { readonly type: 'combinator'; readonly definition: CombinatorDefinition<readonly Json[]> };
+  | { readonly type: 'combinator'; readonly definition: CombinatorDefinition<readonly Json[]> }
+) & {
+  /** What its module exports. */
+  readonly make: (...args: never) => PropertyApplication;
+};
 
 /** A property that has no place on this host. Found before connecting. */
 export class InapplicablePropertyError extends Error {
@@ -280,8 +287,9 @@ export function defineProperty<A extends readonly unknown[] | []>(
   // The registry forgets the types of the arguments; only what `args` and `refuse` let pass comes back to it.
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
   const erased = definition as unknown as PropertyDefinition<readonly Json[]>;
-  register(id, { type: 'property', definition: erased });
-  return (...args) => makeApplication(erased, args);
+  const make = (...args: A): PropertyApplication => makeApplication(erased, args);
+  register(id, { type: 'property', definition: erased, make });
+  return make;
 }
 
 /**
@@ -295,8 +303,9 @@ export function defineCombinator<A extends readonly unknown[] | []>(
   // As above.
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
   const erased = definition as unknown as CombinatorDefinition<readonly Json[]>;
-  register(definition.id, { type: 'combinator', definition: erased });
-  return (...args) => makeApplication(erased, args);
+  const make = (...args: A): PropertyApplication => makeApplication(erased, args);
+  register(definition.id, { type: 'combinator', definition: erased, make });
+  return make;
 }
 
 function makeApplication(definition: Registered['definition'], given: readonly unknown[]): PropertyApplication {

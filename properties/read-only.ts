@@ -35,6 +35,7 @@ export type ReadOnlyProgram =
   | 'dpkg-query'
   | 'findmnt'
   | 'find'
+  | 'findfs'
   | 'getent'
   | 'getfacl'
   | 'getfattr'
@@ -74,6 +75,7 @@ const READ_ONLY: Readonly<Record<ReadOnlyProgram, Rule>> = {
   'dpkg-divert': without('--add', '--remove', '--rename'),
   'dpkg-query': always,
   findmnt: always,
+  findfs: always,
   find: without('-delete', '-exec', '-ok', '-fprint', '-fls'),
   getent: always,
   getfacl: always,

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { arg, textThat } from './args.ts';
 import { PATH, hasContent } from './file.ts';
 import { type HostWriter, type PropertyApplication, defineProperty } from './property.ts';
-import { definePropertyList, onChange } from './combinators.ts';
+import { definePropertyList, onApplyChange } from './combinators.ts';
 
 const LIST = textThat((list) => /^[a-z0-9][a-z0-9-]*$/.test(list), 'lower case letters, digits and "-"');
 
@@ -15,12 +15,15 @@ const SETTINGS: z.ZodType<Settings> = z.record(
   z.union([z.number(), z.string().regex(/^[^\n]*$/, 'it has a newline in it')]),
 );
 
-/** The settings in `/etc/sysctl.d/LIST.conf`; on a live host they hold at once. */
+/** The settings in `/etc/sysctl.d/LIST.conf`; on a host with a kernel of its own they hold at once. */
 export const is: (list: string, settings: Settings) => PropertyApplication = definePropertyList<
   [list: string, settings: Settings]
 >({
   id: 'sysctl.is',
-  about: 'The settings in /etc/sysctl.d/LIST.conf; on a live host they hold at once.',
+  about:
+    'The settings in /etc/sysctl.d/LIST.conf; on a host with a kernel of its own they hold at once. Unapplied: they go away, and the ' +
+    'kernel keeps them until the next boot.',
+  example: ['forward', { 'net.ipv4.ip_forward': 1 }],
   args: [arg('list', LIST, 'name of the file'), arg('settings', SETTINGS, 'such as { "net.ipv4.ip_forward": 1 }')],
   describe: (list) => `kernel settings ${list}`,
   properties: (list, settings) => {
@@ -28,18 +31,22 @@ export const is: (list: string, settings: Settings) => PropertyApplication = def
     const text = Object.entries(settings)
       .map(([key, value]) => `${key} = ${value}\n`)
       .join('');
-    return [onChange(hasContent(path, text), loaded(path))];
+    return [onApplyChange(hasContent(path, text), loaded(path))];
   },
 });
 
-const loaded = defineProperty<[path: string]>({
+/** The settings of a file hold now, on a host with a kernel of its own. */
+export const loaded: (path: string) => PropertyApplication = defineProperty<[path: string]>({
   id: 'sysctl.loaded',
   kind: 'posix',
-  about: 'The settings of a file hold now, on a live host. See sysctl.is(), which also writes the file.',
+  about:
+    'The settings of a file hold now, on a host with a kernel of its own. See sysctl.is(), which also writes the file.',
+  example: ['/etc/sysctl.d/forward.conf'],
   args: [arg('path', PATH, 'the file')],
   describe: (path) => `kernel settings of ${path} are loaded`,
   apply: async (host: HostWriter, path) => {
-    if (!(await host.isLive())) return 'no-change'; // the kernel belongs to the outside
+    // Inside of something the kernel belongs to the outside.
+    if (!(await host.isLive()) || (await host.isContained())) return 'no-change';
     await host.run(['sysctl', '--quiet', '--load', path]);
     return 'changed';
   },

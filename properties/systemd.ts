@@ -8,11 +8,14 @@ import { z } from 'zod';
 import { lines } from '../connections/connection.ts';
 import { type Arg, arg, textThat } from './args.ts';
 import { describeTextChange, digestOf, isFile, isLink, removeFile, writeWhole } from './file.ts';
+import type { AttrsToAdd, HostAttrs } from './host-attrs.ts';
 import {
   type HostReader,
   type HostWriter,
   type PropertyApplication,
   FailedChangeError,
+  InapplicablePropertyError,
+  type Outcome,
   defineProperty,
 } from './property.ts';
 
@@ -45,7 +48,8 @@ export const unit: (name: string, text: string) => PropertyApplication = defineP
   kind: 'posix',
   touches: 'own-files',
   describe: (name) => `unit ${name}`,
-  about: 'A unit file has this text. Unapplied: it goes away.',
+  about: 'A unit file has this text; on a live host systemd reads it. Unapplied: it goes away.',
+  example: ['hello.service', '[Service]\nExecStart=/usr/bin/echo hello\n[Install]\nWantedBy=multi-user.target\n'],
   args: [NAME, TEXT],
   manages: (name) => [`file ${UNITS}/${name}`],
   hostattrs: (_known, name) => ({ units: [name], files: [`${UNITS}/${name}`] }),
@@ -71,7 +75,8 @@ export const dropIn: (unitName: string, name: string, text: string) => PropertyA
   kind: 'posix',
   touches: 'own-files',
   describe: (unitName, name) => `unit ${unitName} with ${name}`,
-  about: 'A drop-in UNIT.d/NAME has this text. Unapplied: it goes away.',
+  about: 'A drop-in UNIT.d/NAME has this text; on a live host systemd reads it. Unapplied: it goes away.',
+  example: ['ssh.service', '10-nice.conf', '[Service]\nNice=5\n'],
   args: [
     arg('unitName', UNIT, 'full name of a unit'),
     arg(
@@ -104,10 +109,11 @@ export const enabled: (names: readonly string[]) => PropertyApplication = define
   describe: (names) => `enabled: ${names.join(' ')}`,
   about:
     'Units are enabled: they start at the next boot. Units without [Install] count as enabled. Unapplied: disabled.',
+  example: [['ssh.service']],
   args: [NAMES],
   parts: eachName,
   manages: (names) => names.map((name) => `enabled ${name}`),
-  hostattrs: (_known, names) => ({ unitsEnabled: names }),
+  hostattrs: (known, names) => ({ ...refuseMasked(known, names), unitsEnabled: names }),
   check: async (host, names) => (await unitStates(host, names)).every((state) => ENABLED.has(state)),
   apply: async (host, names) => void (await host.run(['systemctl', 'enable', '--quiet', '--', ...names])),
   checkUnapplied: async (host, names) => (await unitStates(host, names)).every((state) => state !== 'enabled'),
@@ -120,6 +126,7 @@ export const disabled: (names: readonly string[]) => PropertyApplication = defin
   kind: 'posix',
   describe: (names) => `disabled: ${names.join(' ')}`,
   about: 'Units are not enabled, and not masked either: others may still start them. Unapplied: enabled.',
+  example: [['apt-daily.timer', 'apt-daily-upgrade.timer']],
   args: [NAMES],
   parts: eachName,
   manages: (names) => names.map((name) => `enabled ${name}`),
@@ -135,10 +142,15 @@ export const masked: (names: readonly string[]) => PropertyApplication = defineP
   touches: 'own-files',
   describe: (names) => `masked: ${names.join(' ')}`,
   about: 'Units cannot be started by anything. They need not exist. Unapplied: they can.',
+  example: [['systemd-firstboot.service']],
   args: [NAMES],
   parts: eachName,
   manages: (names) => names.map((name) => `file ${UNITS}/${name}`),
-  hostattrs: (_known, names) => ({ unitsMasked: names }),
+  hostattrs: (known, names) => {
+    const clash = names.find((name) => known.unitsEnabled.includes(name));
+    if (clash === undefined) return { unitsMasked: names };
+    throw new InapplicablePropertyError(`"${known.name}" wants unit "${clash}" both enabled and masked`);
+  },
   facts: (names) => names.map((name) => ({ fact: 'file', path: `${UNITS}/${name}` })),
   check: (host, names) => names.every((name) => isMasked(host, name)),
   apply: async (host, names) => {
@@ -161,18 +173,88 @@ export const masked: (names: readonly string[]) => PropertyApplication = defineP
   },
 });
 
+/** Units run: on a live host now; in an image nothing starts. Unapplied: they are stopped. */
+export const started: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
+  id: 'systemd.started',
+  kind: 'posix',
+  describe: (names) => `started: ${names.join(' ')}`,
+  about:
+    'Units run now, on a live host; in an image nothing starts. For the next boot there is systemd.enabled(). Unapplied: they are ' +
+    'stopped.',
+  example: [['ssh.service']],
+  args: [NAMES],
+  parts: eachName,
+  manages: (names) => names.map((name) => `started ${name}`),
+  hostattrs: (known, names) => refuseMasked(known, names),
+  check: async (host, names) => !(await host.isLive()) || (await inactive(host, names)).length === 0,
+  plan: async (host, names) => (await inactive(host, names)).map((name) => `start ${name}`),
+  apply: async (host, names) => void (await host.run(['systemctl', 'start', '--', ...(await inactive(host, names))])),
+  checkUnapplied: async (host, names) => !(await host.isLive()) || (await active(host, names)).length === 0,
+  unapply: async (host, names) => void (await host.run(['systemctl', 'stop', '--', ...(await active(host, names))])),
+});
+
+/** Units do not run: on a live host they are stopped now. Unapplied: they are started. */
+export const stopped: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
+  id: 'systemd.stopped',
+  kind: 'posix',
+  describe: (names) => `stopped: ${names.join(' ')}`,
+  about:
+    'Units do not run now, on a live host. For the next boot there are systemd.disabled() and systemd.masked(). Unapplied: they ' +
+    'are started.',
+  example: [['apt-daily.timer']],
+  args: [NAMES],
+  parts: eachName,
+  manages: (names) => names.map((name) => `started ${name}`),
+  check: async (host, names) => !(await host.isLive()) || (await active(host, names)).length === 0,
+  plan: async (host, names) => (await active(host, names)).map((name) => `stop ${name}`),
+  apply: async (host, names) => void (await host.run(['systemctl', 'stop', '--', ...(await active(host, names))])),
+  checkUnapplied: async (host, names) => !(await host.isLive()) || (await inactive(host, names)).length === 0,
+  unapply: async (host, names) => void (await host.run(['systemctl', 'start', '--', ...(await inactive(host, names))])),
+});
+
+/** Units are started anew, each time that this is applied; in an image nothing happens. For use with onChange(). */
+export const restarted: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
+  id: 'systemd.restarted',
+  kind: 'posix',
+  describe: (names) => `restarted: ${names.join(' ')}`,
+  about:
+    'Units are started anew, each time that this is applied: onChange(…, systemd.restarted([…])). In an image nothing happens.',
+  example: [['ssh.service']],
+  args: [NAMES],
+  apply: async (host, names) => await ifLive(host, ['systemctl', 'restart', '--', ...names]),
+});
+
+/** Units that run read their configuration anew, each time that this is applied. For use with onChange(). */
+export const reloaded: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
+  id: 'systemd.reloaded',
+  kind: 'posix',
+  describe: (names) => `reloaded: ${names.join(' ')}`,
+  about:
+    'Units that run read their configuration anew, or are restarted when they cannot, each time that this is applied: ' +
+    'onChange(…, systemd.reloaded([…])). In an image nothing happens.',
+  example: [['ssh.service']],
+  args: [NAMES],
+  apply: async (host, names) => await ifLive(host, ['systemctl', 'try-reload-or-restart', '--', ...names]),
+});
+
 /** What the host boots into, such as `multi-user.target`. */
 export const defaultTarget: (name: string) => PropertyApplication = defineProperty<[name: string]>({
   id: 'systemd.defaultTarget',
   kind: 'posix',
   touches: 'own-files',
   describe: (name) => `boots into ${name}`,
-  about: 'What the host boots into.',
+  about: 'What the host boots into. Unapplied: what the distribution boots into.',
+  example: ['multi-user.target'],
   args: [NAME],
   facts: () => [{ fact: 'file', path: DEFAULT_TARGET }],
   check: ({ facts }, name) => isLink(facts.file(DEFAULT_TARGET), `/usr/lib/systemd/system/${name}`),
   apply: async (host, name) => {
     await host.run(['ln', '-sfn', '--', `/usr/lib/systemd/system/${name}`, DEFAULT_TARGET]);
+    await reload(host);
+  },
+  checkUnapplied: ({ facts }) => facts.file(DEFAULT_TARGET) === undefined,
+  unapply: async (host) => {
+    await removeFile(host, DEFAULT_TARGET);
     await reload(host);
   },
 });
@@ -191,6 +273,31 @@ async function unitStates(host: HostReader, names: readonly string[]): Promise<r
   const result = await host.run(['systemctl', 'is-enabled', '--', ...names], { okStatus: 'any' });
   const states = lines(result);
   return states.length === names.length ? states : names.map(() => 'unknown');
+}
+
+/** Those that run or are about to. */
+async function active(host: HostReader, names: readonly string[]): Promise<string[]> {
+  const running = new Set(['active', 'activating', 'reloading', 'refreshing']);
+  const states = lines(await host.run(['systemctl', 'is-active', '--', ...names], { okStatus: 'any' }));
+  return names.filter((_, index) => running.has(states[index] ?? ''));
+}
+
+async function inactive(host: HostReader, names: readonly string[]): Promise<string[]> {
+  const running = new Set(await active(host, names));
+  return names.filter((name) => !running.has(name));
+}
+
+async function ifLive(host: HostWriter, argv: readonly string[]): Promise<Outcome> {
+  if (!(await host.isLive())) return 'no-change';
+  await host.run(argv);
+  return 'changed';
+}
+
+/** A unit that is masked cannot be enabled or started. */
+function refuseMasked(known: HostAttrs, names: readonly string[]): AttrsToAdd {
+  const clash = names.find((name) => known.unitsMasked.includes(name));
+  if (clash === undefined) return {};
+  throw new InapplicablePropertyError(`"${known.name}" wants unit "${clash}" both masked and enabled or started`);
 }
 
 async function disable(host: HostWriter, names: readonly string[]): Promise<void> {

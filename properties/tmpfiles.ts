@@ -16,7 +16,9 @@ export const rules: (name: string, lines: readonly string[]) => PropertyApplicat
   [name: string, lines: readonly string[]]
 >({
   id: 'tmpfiles.rules',
-  about: 'The rules of /etc/tmpfiles.d/NAME.conf (tmpfiles.d(5)), such as "d /run/example 0755 build build -".',
+  about:
+    'The rules of /etc/tmpfiles.d/NAME.conf (tmpfiles.d(5)), made at each boot. Unapplied: the rules go away, what they made stays.',
+  example: ['example', ['d /run/example 0755 root root -']],
   args: [arg('name', NAME, 'name of the file'), arg('lines', z.array(RULE), 'one rule each')],
   describe: (name) => `temporary files ${name}`,
   properties: (name, lines) => [hasContent(`/etc/tmpfiles.d/${name}.conf`, lines.map((line) => `${line}\n`).join(''))],

@@ -1,7 +1,9 @@
 /** Users, as /etc/passwd and /etc/group have them. Passwords are locked; who may log in comes by ssh keys. */
 import { z } from 'zod';
 import { arg, textThat } from './args.ts';
+import { DATA_REF, type DataRef, describeRef } from './data.ts';
 import { type FactRequest, type Facts } from './facts.ts';
+import { ACCOUNT_ID, ACCOUNT_NAME, GROUP, findLine, groupMatches, makeGroup } from './group.ts';
 import {
   type HostWriter,
   type PropertyApplication,
@@ -27,26 +29,16 @@ export type UserOptions = {
   readonly makeHome?: boolean;
 };
 
-const NAME: z.ZodType<string> = textThat(
-  (name) => /^[a-z_][a-z0-9_-]{0,31}$/.test(name),
-  'the name of a user or group',
-);
-const ID: z.ZodType<number> = z.int().min(0).max(4_294_967_294);
 const FIELD: z.ZodType<string> = textThat((path) => /^\/[^:\n\0]*$/.test(path), 'an absolute path without ":"');
 
 const USER: z.ZodType<UserOptions> = z.strictObject({
-  name: NAME,
-  uid: ID.exactOptional(),
-  gid: ID.exactOptional(),
+  name: ACCOUNT_NAME,
+  uid: ACCOUNT_ID.exactOptional(),
+  gid: ACCOUNT_ID.exactOptional(),
   home: FIELD.exactOptional(),
   shell: FIELD.exactOptional(),
-  groups: z.array(NAME).exactOptional(),
+  groups: z.array(ACCOUNT_NAME).exactOptional(),
   makeHome: z.boolean().exactOptional(),
-});
-
-const GROUP_OPTIONS: z.ZodType<{ readonly name: string; readonly gid?: number }> = z.strictObject({
-  name: NAME,
-  gid: ID.exactOptional(),
 });
 
 /** A user is there, with a group of the same name. Unapplied: the user goes away, its files stay. */
@@ -56,6 +48,7 @@ export const present: (user: UserOptions) => PropertyApplication = definePropert
   describe: ({ name, uid }) => `user ${name}${uid === undefined ? '' : ` (${uid})`}`,
   about:
     'A user is there, with a group of the same name and a locked password. Unapplied: the user goes away, its files stay.',
+  example: [{ name: 'build', uid: 1000, home: '/build', shell: '/bin/bash', groups: ['adm'], makeHome: true }],
   args: [
     arg('user', USER, 'default: the next free system id, no home (/nonexistent), no shell (nologin), no other groups'),
   ],
@@ -76,25 +69,39 @@ export const present: (user: UserOptions) => PropertyApplication = definePropert
   unapply: async (host, { name }) => void (await host.run(['userdel', '--', name])),
 });
 
-/** A group is there. Unapplied: it goes away. */
-export const groupPresent: (group: { readonly name: string; readonly gid?: number }) => PropertyApplication =
-  defineProperty<[group: { readonly name: string; readonly gid?: number }]>({
-    id: 'group.present',
-    kind: 'posix',
-    describe: ({ name, gid }) => `group ${name}${gid === undefined ? '' : ` (${gid})`}`,
-    about: 'A group is there. Unapplied: it goes away.',
-    args: [arg('group', GROUP_OPTIONS, 'default: the next free system id')],
-    manages: ({ name }) => [`group ${name}`],
-    hostattrs: (_known, { name }) => ({ groups: [name] }),
-    facts: () => DATABASES,
-    check: ({ facts }, { name, gid }) => groupMatches(facts, name, gid),
-    apply: async (host, { name, gid }) => await makeGroup(host, name, gid),
-    checkUnapplied: ({ facts }, { name }) => findLine(facts, GROUP, name) === undefined,
-    unapply: async (host, { name }) => void (await host.run(['groupdel', '--', name])),
-  });
+/**
+ * A user's password, as a hash of crypt(3) that is prerequisite data. Unapplied: the password is locked.
+ */
+export const hasPasswordHash: (name: string, data: DataRef) => PropertyApplication = defineProperty<
+  [name: string, data: DataRef]
+>({
+  id: 'user.hasPasswordHash',
+  kind: 'posix',
+  touches: 'own-files',
+  about:
+    'The password of a user, as a hash of crypt(3) that is prerequisite data: it is in no definition, message, plan or ' +
+    'argument of a program. Unapplied: the password is locked.',
+  example: ['build', { context: 'my-host', name: 'build.hash' }],
+  args: [arg('name', ACCOUNT_NAME, 'the user'), arg('data', DATA_REF, 'context and name of the hash')],
+  manages: (name) => [`password ${name}`],
+  describe: (name, data) => `user ${name} has the password of ${describeRef(data)}`,
+  data: (_name, data) => [data],
+  facts: () => [{ fact: 'text', path: SHADOW }],
+  check: async (host, name, data) => {
+    const found = findLine(host.facts, SHADOW, name)?.[1];
+    return found !== undefined && found === hashOf((await host.data(data)).reveal(), data);
+  },
+  plan: (_host, name) => [`${SHADOW}: ${name}: [secret]`],
+  apply: async (host, name, data) => {
+    const hash = hashOf((await host.data(data)).reveal(), data);
+    await host.run(['chpasswd', '--encrypted'], { input: `${name}:${hash}\n` });
+  },
+  checkUnapplied: ({ facts }, name) => /^[!*]/.test(findLine(facts, SHADOW, name)?.[1] ?? '!'),
+  unapply: async (host, name) => void (await host.run(['usermod', '--password', '!', '--', name])),
+});
 
 const PASSWD = '/etc/passwd';
-const GROUP = '/etc/group';
+const SHADOW = '/etc/shadow';
 const NO_HOME = '/nonexistent';
 const NO_SHELL = '/usr/sbin/nologin';
 
@@ -103,12 +110,13 @@ const DATABASES: readonly FactRequest[] = [
   { fact: 'text', path: GROUP },
 ];
 
-function findLine(facts: Facts, path: string, name: string): readonly string[] | undefined {
-  const line = facts
-    .text(path)
-    ?.split('\n')
-    .find((one) => one.startsWith(`${name}:`));
-  return line?.split(':');
+/** The hash without its newline; a password in the clear would be in /etc/shadow for good. */
+function hashOf(bytes: Uint8Array, data: DataRef): string {
+  const hash = Buffer.from(bytes).toString('utf8').trim();
+  if (/^\$[0-9a-z]+\$[^:\s]+$/.test(hash)) return hash;
+  throw new FailedChangeError(`Cannot use ${describeRef(data)} as a password: it is no hash of crypt(3)`, {
+    hint: 'Make one with "openssl passwd -6" or "mkpasswd"; it begins like $6$ or $y$.',
+  });
 }
 
 function passwdMatches(facts: Facts, user: UserOptions): boolean {
@@ -124,19 +132,8 @@ function passwdMatches(facts: Facts, user: UserOptions): boolean {
   );
 }
 
-function groupMatches(facts: Facts, name: string, gid: number | undefined): boolean {
-  const fields = findLine(facts, GROUP, name);
-  return fields !== undefined && (gid === undefined || fields[2] === String(gid));
-}
-
 const missingGroups = (facts: Facts, user: UserOptions): string[] =>
   (user.groups ?? []).filter((group) => !(findLine(facts, GROUP, group)?.[3] ?? '').split(',').includes(user.name));
-
-async function makeGroup(host: HostWriter, name: string, gid: number | undefined): Promise<void> {
-  const id = gid === undefined ? [] : ['--gid', String(gid)];
-  const known = findLine(host.facts, GROUP, name) !== undefined;
-  await host.run(known ? ['groupmod', ...id, '--', name] : ['groupadd', '--system', ...id, '--', name]);
-}
 
 async function makeUser(host: HostWriter, user: UserOptions): Promise<void> {
   const { name } = user;

@@ -488,10 +488,16 @@ describe('security', () => {
 
   test('an address that has not answered gets one packet and two repeats', () => {
     for (const granted of [{}, { blksize: 100 }] as const) {
-      const bench = new Bench(createSender({ opening: openingOf(granted), granted, size: 10_000 }), stepSender);
-      let packets = bench.start().length;
-      while (bench.state.deadlineMs < Infinity) packets += bench.wait().length;
-      assert.equal(packets, 3);
+      const opening = openingOf(granted);
+      const limits = { bytesMax: 10_000, checkSize: true, dallyMs: 3000 };
+      for (const bench of [
+        new Bench(createSender({ opening, granted, size: 10_000 }), stepSender),
+        new Bench(createReceiver({ opening, granted, ...limits }), stepReceiver),
+      ]) {
+        let packets = bench.start().length;
+        while (bench.state.deadlineMs < Infinity) packets += bench.wait().length;
+        assert.equal(packets, 3);
+      }
     }
   });
 

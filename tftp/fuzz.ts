@@ -66,10 +66,17 @@ export function fuzz(options: {
 }): readonly FuzzReport[] {
   const { seed, targets = FUZZ_TARGETS } = options;
   const seconds = options.seconds / targets.length;
-  return targets.map((name) => {
-    if (name === 'requests') return runTarget(requests, seconds, seed);
-    return name === 'packets' ? runTarget(packets, seconds, seed) : runTarget(sessions, seconds, seed);
-  });
+  const { stackTraceLimit } = Error;
+  // Refusals are errors by the million, whose stacks nobody reads.
+  Error.stackTraceLimit = 0;
+  try {
+    return targets.map((name) => {
+      if (name === 'requests') return runTarget(requests, seconds, seed);
+      return name === 'packets' ? runTarget(packets, seconds, seed) : runTarget(sessions, seconds, seed);
+    });
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
 }
 
 /**
@@ -157,7 +164,8 @@ function checkRequest(bytes: Uint8Array): void {
     const told = decodePacket(encodeOack(oack));
     assert.ok(told.kind === 'oack' && isSame(parseOptions(told.options), granted), 'the OACK changes on its way');
   }
-  if (packet.mode !== undefined) {
+  // What our client would send. Of every fourth: it costs as much as all the rest.
+  if (packet.mode !== undefined && bytes.length % 4 === 0) {
     const again = decodePacket(encodeRequest({ ...packet, mode: packet.mode, options: formatOptions(asked) }));
     assert.ok(again.kind === 'request' && again.name === packet.name, 'the name changes on its way');
     assert.ok(isSame(parseOptions(again.options), asked), 'the options change on their way');
@@ -222,7 +230,7 @@ const packets: Target<PacketRun> = {
 function makeStep(random: () => number): Step {
   const chance = random();
   if (chance < 0.1) return pick([0, 1, 30, 300, 5000], random);
-  if (chance < 0.2) return mutate(pick(corpus, random), random);
+  if (chance < 0.2) return mutate(pick(corpus, random), random).slice();
   // Most blocks are near the truth, so that states move on.
   const block = random() < 0.9 ? Math.floor(random() * (BLOCKS + 3)) : Math.floor(random() * 65_536);
   const valid =
@@ -233,7 +241,7 @@ function makeStep(random: () => number): Step {
         : chance < 0.95
           ? encodeOack(formatOptions({ blksize: BLKSIZE, windowsize: 1 + Math.floor(random() * WINDOWSIZE) }))
           : encodeAck(0);
-  return random() < 0.85 ? valid : mutate(valid, random);
+  return random() < 0.85 ? valid : mutate(valid, random).slice();
 }
 
 const BLOCK_DATA = new Uint8Array(BLKSIZE + 2).fill(0x61);
@@ -346,32 +354,42 @@ const corpus: readonly Uint8Array[] = ['requests.txt', 'packets.txt'].flatMap((f
     .map((line) => Buffer.from(line.replace(/[ -].*$/, ''), 'hex')),
 );
 
+/** What stands behind their opcodes. */
+const tails = corpus.map((bytes) => bytes.subarray(2));
+
 /** Bytes that stand at a border, or mean something. */
 const TELLING = [0, 1, 2, 3, 4, 5, 6, 7, 0x2e, 0x2f, 0x5c, 0x30, 0x39, 0x7f, 0x80, 0xc0, 0xff];
 
-/** One to four changes. */
-function mutate(original: Uint8Array, random: () => number): Uint8Array {
-  let bytes = original;
-  for (let changes = 1 + Math.floor(random() * 4); changes > 0; changes -= 1) {
-    const at = Math.floor(random() * (bytes.length + 1));
-    const chance = random();
-    if (chance < 0.2) bytes = bytes.subarray(0, at);
-    else if (chance < 0.6) {
-      bytes = Uint8Array.from(bytes);
-      if (at < bytes.length) bytes[at] = chance < 0.5 ? pick(TELLING, random) : Math.floor(random() * 256);
-    } else if (chance < 0.75) bytes = join3(bytes.subarray(0, at), [pick(TELLING, random)], bytes.subarray(at));
-    else if (chance < 0.9) bytes = join3(bytes.subarray(0, at), pick(corpus, random).subarray(2), bytes.subarray(at));
-    else bytes = join3(bytes.subarray(0, at), [], bytes.subarray(at + 1 + Math.floor(random() * 6)));
-  }
-  return bytes.length > 2000 ? bytes.subarray(0, 2000) : bytes;
-}
+/** Room for a change at work; no datagram grows beyond DATAGRAM_MAX. */
+const DATAGRAM_MAX = 2000;
+const scratch = new Uint8Array(2 * DATAGRAM_MAX);
 
-function join3(one: Uint8Array, two: ArrayLike<number>, three: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(one.length + two.length + three.length);
-  bytes.set(one);
-  bytes.set(two, one.length);
-  bytes.set(three, one.length + two.length);
-  return bytes;
+/**
+ * One to four changes.
+ *
+ * @returns a view of memory that the next call uses again: a fourth of the time of a fuzz went into new memory
+ */
+function mutate(original: Uint8Array, random: () => number): Uint8Array {
+  scratch.set(original);
+  let length = original.length;
+  /** Puts bytes in the place of `gone` others. */
+  const splice = (at: number, gone: number, bytes: ArrayLike<number>): void => {
+    const end = Math.min(length, at + gone);
+    scratch.copyWithin(at + bytes.length, end, length);
+    scratch.set(bytes, at);
+    length = Math.min(DATAGRAM_MAX, length - (end - at) + bytes.length);
+  };
+  for (let changes = 1 + Math.floor(random() * 4); changes > 0; changes -= 1) {
+    const at = Math.floor(random() * (length + 1));
+    const chance = random();
+    if (chance < 0.2) length = at;
+    else if (chance < 0.6) {
+      if (at < length) scratch[at] = chance < 0.5 ? pick(TELLING, random) : Math.floor(random() * 256);
+    } else if (chance < 0.75) splice(at, 0, [pick(TELLING, random)]);
+    else if (chance < 0.9) splice(at, 0, pick(tails, random));
+    else splice(at, 1 + Math.floor(random() * 6), []);
+  }
+  return scratch.subarray(0, length);
 }
 
 /** Without its first or second half, a quarter, …, a single one. */

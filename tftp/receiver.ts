@@ -33,6 +33,7 @@ import {
   PATIENCE_MS,
   RTO_MIN_MS,
   TRIES_MAX,
+  UNPROVEN_REPEATS_MAX,
   addSample,
   isAnswer,
   nextDeadline,
@@ -315,7 +316,9 @@ function onTick(state: ReceiverState, nowMs: number): Step<ReceiverState> {
   if (nowMs < state.deadlineMs) return stay(state);
   if (state.phase === 'dally') return stay({ ...state, phase: 'done', deadlineMs: Infinity });
   if (state.gapPending) return reportGap(state, nowMs);
-  if (state.tries >= TRIES_MAX - 1 || nowMs - state.progressAtMs >= state.timing.patienceMs) {
+  const isUnproven = state.phase === 'open' && state.opening.kind !== 'request';
+  const repeatsMax = isUnproven ? UNPROVEN_REPEATS_MAX : TRIES_MAX - 1;
+  if (state.tries >= repeatsMax || nowMs - state.progressAtMs >= state.timing.patienceMs) {
     return failTimeout(state, state.phase === 'open' ? 'no answer' : `no DATA of block ${state.blocks + 1}`, nowMs);
   }
   const next: ReceiverState = { ...state, tries: state.tries + 1 };

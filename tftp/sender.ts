@@ -38,6 +38,7 @@ import {
   type Timing,
   PATIENCE_MS,
   TRIES_MAX,
+  UNPROVEN_REPEATS_MAX,
   addSample,
   backOff,
   easeOff,
@@ -47,9 +48,6 @@ import {
   startTiming,
   waitMs,
 } from './timing.ts';
-
-/** An address that has not answered yet gets one packet and two repeats: it may be forged. */
-const UNPROVEN_REPEATS_MAX = 2;
 
 /** Until the first sample, a block may take as long as on a link of 10 Mbit/s. */
 const BYTES_PER_MS = 1250;

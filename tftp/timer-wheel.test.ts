@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -59,4 +61,27 @@ test('who is deleted sleeps on, also when another deletes it', async () => {
   await sleep(40);
   assert.equal(second.wokenAtMs.length, 0);
   assert.equal(wheel.size, 0);
+});
+
+test('what has arrived while the process stood still is heard before anybody is late', async () => {
+  const wheel = new TimerWheel();
+  const sleeper = new Sleeper(20);
+  wheel.set(sleeper);
+  const [busy, near, far] = [createSocket('udp4'), createSocket('udp4'), createSocket('udp4')];
+  try {
+    for (const socket of [busy, near, far]) socket.bindSync({ address: '127.0.0.1' });
+    far.connectSync(near.address().port, '127.0.0.1');
+    near.on('message', () => void (sleeper.deadlineMs = Infinity));
+    // While one datagram is looked at, the answer of another arrives and the deadline passes.
+    busy.on('message', () => {
+      far.send('answer');
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+    });
+    near.send('busy', busy.address().port, '127.0.0.1');
+    await once(near, 'message', { signal: AbortSignal.timeout(5000) });
+    await sleep(10);
+    assert.equal(sleeper.wokenAtMs.length, 0);
+  } finally {
+    for (const socket of [busy, near, far]) socket.close();
+  }
 });

@@ -5,6 +5,9 @@
  *
  * A deadline that is put off stays where it is until its slot comes round (each packet puts one off, and most are never
  * reached); one that comes nearer moves at once.
+ *
+ * When the timer fires, what has arrived meanwhile is heard first, and only then is it asked who is late: a process that got
+ * no time from its host for a while finds many answers waiting, and must not take them for lost.
  */
 
 const SLOT_MS = 1;
@@ -23,6 +26,7 @@ export class TimerWheel {
   /** in which slot somebody waits, in slots since the start of the clock */
   readonly #places = new Map<Waiting, number>();
   #timer: NodeJS.Timeout | undefined;
+  #immediate: NodeJS.Immediate | undefined;
   /** the slot that the timer wakes; Infinity: it is not set */
   #wakeAt = Infinity;
 
@@ -62,14 +66,18 @@ export class TimerWheel {
   }
 
   #arm(place: number, nowMs: number): void {
-    clearTimeout(this.#timer);
+    this.#disarm();
     this.#wakeAt = place;
-    this.#timer = setTimeout(() => this.#wake(place), Math.max(1, Math.ceil(place * SLOT_MS - nowMs)));
+    // Behind the timers the loop looks at the sockets, and behind these comes what is immediate.
+    const hearFirst = (): void => void (this.#immediate = setImmediate(() => this.#wake(place)));
+    this.#timer = setTimeout(hearFirst, Math.max(1, Math.ceil(place * SLOT_MS - nowMs)));
   }
 
   #disarm(): void {
     clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
     this.#timer = undefined;
+    this.#immediate = undefined;
     this.#wakeAt = Infinity;
   }
 

@@ -20,6 +20,8 @@ export const RTO_MIN_MS = 50;
 export const RTO_MAX_MS = 1000;
 /** A packet is sent so many times at most. */
 export const TRIES_MAX = 8;
+/** An address that has not answered a server yet gets one packet and two repeats: it may be forged. */
+export const UNPROVEN_REPEATS_MAX = 2;
 /** Without progress for so long, a transfer is given up. */
 export const PATIENCE_MS = 30_000;
 /** What an answer may take on top of the smoothed round trip before it is overdue: a program's own hiccup. */

@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openLocal } from '../../connections/local.ts';
 import { text } from '../../connections/connection.ts';
@@ -115,6 +115,9 @@ before(
 );
 
 after(async () => await undo.disposeAsync(), { timeout: 60_000 });
+
+// A test that fails leaves its build behind: the next one is not to take that for its own.
+beforeEach(waitForQuiet, { timeout: 150_000 });
 
 test('the root is in RAM, Node is held once, nothing failed but what was made to fail', async () => {
   const { shell } = scene;

@@ -21,6 +21,7 @@ export interface Received {
   readonly atMs: number;
 }
 
+const FIRST_ANSWER = /^(OACK|ACK 0|DATA 1)\b/;
 const KINDS = ['other', 'RRQ', 'WRQ', 'DATA', 'ACK', 'ERROR', 'OACK'] as const;
 
 export type OptionList = readonly (readonly [string, string | number])[];
@@ -77,8 +78,10 @@ export class Peer implements Disposable {
     this.#socket.setRecvBufferSize(8 * 1024 * 1024);
     this.#socket.on('message', (raw, from) => {
       const received = take(raw, from.port);
-      // What an earlier transfer repeats; its ERROR would count.
-      if (this.#former.has(from.port) && received.kind !== 'ERROR') return;
+      // What an earlier transfer repeats; its ERROR would count. A first answer comes from a port that was given anew.
+      const isFirst = this.tid === undefined && FIRST_ANSWER.test(`${received.kind} ${received.number}`);
+      if (this.#former.has(from.port) && received.kind !== 'ERROR' && !isFirst) return;
+      this.#former.delete(from.port);
       this.tid ??= received.port;
       this.#queue.push(received);
       this.#wake?.();

@@ -1,7 +1,7 @@
 /**
  * One definition of a host, over ssh and sudo with a password, as an operator does it with the command line: planned,
  * deployed, planned again; a property leaves it and is taken back. A plan changes nothing, a second deploy touches nothing,
- * and the secrets are seen nowhere. About 40 seconds.
+ * and the secrets are seen nowhere. About 30 seconds.
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -21,8 +21,12 @@ import { after, before, test } from 'node:test';
 import { text } from 'node:stream/consumers';
 import { formatChainText } from '../../connections/chain.ts';
 import { openChain } from '../../connections/open.ts';
+import { unapplied } from '../../properties/combinators.ts';
+import { atMost, deploys } from '../../properties/conditions.ts';
 import { checkReport, deploy } from '../../properties/deploy.ts';
+import * as file from '../../properties/file.ts';
 import { loadHostDefinition } from '../../properties/load-host.ts';
+import { planHost } from '../../properties/plan.ts';
 import { cannotChroot } from './_debian-root.ts';
 import { type FarHost, PASSWORDS, startFarHost } from './_far-host.ts';
 
@@ -226,6 +230,28 @@ test('the same list over another chain gives the same bytes, its memory included
   for (const path of ['etc/motd', 'etc/where', 'etc/os', 'srv/web/own', 'var/lib/buildos/properties/my-host.json']) {
     assert.equal(readFileSync(join(inner, path), 'utf8'), inRoot(path), path);
   }
+});
+
+test('a host deploys another one inside of it; at most daily is once', OPTIONS, async () => {
+  const base = { distribution: 'debian', suite: 'trixie' } as const;
+  const inside = { name: 'inside', summary: 'inside', base, properties: [file.hasContent('/etc/deep', 'deep')] };
+  const properties = [
+    deploys([['chroot.shell', { into: far.inner, network: false }]], inside),
+    atMost('daily', unapplied(file.hasContent('/etc/rare', ''))),
+  ];
+  const outer = { name: 'outer', summary: 'outer', base, properties };
+  await using connection = await openChain([['chroot.shell', { into: far.root, network: false }]]);
+  writeFileSync(join(far.root, 'etc/rare'), '');
+  const outcomes = async (): Promise<string[]> =>
+    (await deploy(outer, connection)).results.map(({ outcome }) => outcome);
+  assert.equal((await planHost(outer, connection)).outcome, 'pending');
+  assert.deepEqual(await outcomes(), ['changed', 'changed']);
+  assert.equal(inRoot(join(far.inner, 'etc/deep')), 'deep');
+  assert.ok(existsSync(join(far.root, far.inner, 'var/lib/buildos/properties/inside.json')));
+  writeFileSync(join(far.root, 'etc/rare'), ''); // not looked at again today
+  assert.deepEqual(await outcomes(), ['ok', 'ok']);
+  assert.ok(existsSync(join(far.root, 'etc/rare')));
+  assert.equal((await planHost(outer, connection)).outcome, 'ok');
 });
 
 test('prop check, apply and unapply work on one property, and say so by their status', OPTIONS, async () => {

@@ -15,6 +15,7 @@ import { describe, onChange, seq, unapplied, withRequirements } from '../../prop
 import { type DeployReport, checkReport, deploy } from '../../properties/deploy.ts';
 import * as file from '../../properties/file.ts';
 import type { HostDefinition } from '../../properties/host-definition.ts';
+import * as group from '../../properties/group.ts';
 import * as hostname from '../../properties/hostname.ts';
 import * as image from '../../properties/image.ts';
 import * as kernel from '../../properties/kernel.ts';
@@ -68,7 +69,7 @@ function everything(): HostDefinition {
     apt.configured('90-test', 'APT::Install-Suggests "0";\n'),
     apt.installed(['systemd-sysv', 'openssh-server']),
     apt.removed(['sudo']),
-    user.groupPresent({ name: 'builders', gid: 1234 }),
+    group.present({ name: 'builders', gid: 1234 }),
     user.present({
       name: 'build',
       uid: 1000,

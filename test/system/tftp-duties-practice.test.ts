@@ -250,7 +250,7 @@ clause('security', (duty) => {
         assert.equal((await peer.receive())?.kind, 'ERROR', name);
       }
     }
-    assert.ok(performance.now() - startMs < 1000, 'at once');
+    assert.ok(performance.now() - startMs < 2500, 'at once');
     assert.equal((await read(peer, { name: 'f' })).bytes.toString(), 'inside', 'nothing is blocked');
     await new Promise((resolve) => socket.close(resolve));
   });

@@ -319,7 +319,7 @@ for (const driver of DRIVERS) {
           patienceMs: 300,
         });
         assert.ok(got.bytes.equals(content));
-        assert.ok(performance.now() - startMs < 2000);
+        assert.ok(performance.now() - startMs < 10_000);
         assert.ok(served.server.transfers <= 64);
         let most = 0;
         for (const liar of liars) {

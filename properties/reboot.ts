@@ -1,0 +1,40 @@
+/** Rebooting: a host with systemd as its init, a container with one included. An image being built has nothing to reboot. */
+import { z } from 'zod';
+import { arg } from './args.ts';
+import { atEnd as atEndOf, definePropertyList } from './combinators.ts';
+import { type HostWriter, type PropertyApplication, defineProperty } from './property.ts';
+
+/** How long a run has for its last words, in seconds. */
+const DELAY_SECONDS = 5;
+
+/** The host reboots once, when all else was done. For use with onChange(). */
+export const atEnd: () => PropertyApplication = definePropertyList<[]>({
+  id: 'reboot.atEnd',
+  about:
+    'The host reboots when all other properties were applied, once however often it was asked for: onChange(…, reboot.atEnd()). ' +
+    'Inside of an image nothing happens.',
+  example: [],
+  args: [],
+  describe: () => 'a reboot at the end',
+  properties: () => [atEndOf('reboot', soon(DELAY_SECONDS))],
+});
+
+/** The host reboots in so many seconds, each time that this is applied. */
+export const soon: (delaySeconds: number) => PropertyApplication = defineProperty<[delaySeconds: number]>({
+  id: 'reboot.soon',
+  kind: 'posix',
+  about:
+    'The host reboots in so many seconds, each time that this is applied, so that whoever asked hears the end of it. Inside of an ' +
+    'image nothing happens. See reboot.atEnd().',
+  example: [60],
+  args: [arg('delaySeconds', z.int().min(1).max(86_400), 'seconds from now')],
+  describe: (delaySeconds) => `a reboot in ${delaySeconds} s`,
+  apply: async (host: HostWriter, delaySeconds) => {
+    if (!(await host.isLive())) return 'no-change';
+    // A timer rather than a process: it is there until it fires, and asked for twice it is one still.
+    await host.run(['systemctl', 'stop', 'buildos-reboot.timer'], { okStatus: 'any' });
+    const timer = ['--unit=buildos-reboot', `--on-active=${delaySeconds}`, '--timer-property=AccuracySec=100ms'];
+    await host.run(['systemd-run', '--quiet', '--collect', ...timer, 'systemctl', '--no-block', 'reboot']);
+    return 'changed';
+  },
+});
