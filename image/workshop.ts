@@ -5,7 +5,7 @@
  * takes every mount and every file of an unfinished build with it: nothing is left to clean up, in RAM or on disk.
  * Where RAM is short the folder is on the disk; what a killed build left there, the next one removes.
  */
-import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Chain, Connection } from '../connections/connection.ts';
 import { openChain } from '../connections/open.ts';
@@ -50,7 +50,8 @@ exec cat >/dev/null`;
 export async function openWorkshop(parent: string, options: { readonly ram?: boolean } = {}): Promise<Workshop> {
   await mkdir(parent, { recursive: true });
   await removeLeftOver(parent);
-  const folder = await mkdtemp(join(parent, `build-${process.pid}-`));
+  // Without links: an absolute one in the path would lead from /proc/PID/root back to our own name space.
+  const folder = await mkdtemp(join(await realpath(parent), `build-${process.pid}-`));
   await using stack = new AsyncDisposableStack();
   stack.defer(async () => await rm(folder, { recursive: true, force: true }));
   const availableKiB = await availableMemoryKiB();
