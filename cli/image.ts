@@ -6,6 +6,7 @@ import { SNAPSHOT_URL } from '../image/deb-cache.ts';
 import type { Hardware } from '../image/kernel-modules.ts';
 import { formatTimings } from '../image/timings.ts';
 import { DEFAULT_HOST, findLock, HOST_HELP, loadImageHost, lockOptions } from './image-host.ts';
+import { diffCommand, explainCommand } from './image-inspect.ts';
 import { publishCommand, rollbackCommand } from './image-publish.ts';
 import { updateCommand } from './image-update.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -18,6 +19,8 @@ export function imageCommand(): Command {
     .addCommand(buildCommand())
     .addCommand(updateCommand())
     .addCommand(listCommand())
+    .addCommand(diffCommand())
+    .addCommand(explainCommand())
     .addCommand(publishCommand())
     .addCommand(rollbackCommand());
 }

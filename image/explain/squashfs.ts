@@ -150,9 +150,13 @@ class Reader {
     const found: { readonly path: string; readonly inode: Inode }[] = [];
     this.#walk('', this.#refOf(this.#view.getBigUint64(32, true)), found, 0);
     const stored = this.#shares(found.map(({ inode }) => inode));
-    const entries = found.map(({ path, inode }) => this.#entryOf(path, inode, stored.get(inode) ?? 0));
-    // A hard link: the same inode again, which is counted where it comes first.
     const content = [...stored.values()].reduce((sum, bytes) => sum + bytes, 0);
+    const entries = found.map(({ path, inode }) => {
+      const storedBytes = stored.get(inode) ?? 0;
+      // A hard link is the same inode again: it is counted where it comes first.
+      stored.delete(inode);
+      return this.#entryOf(path, inode, storedBytes);
+    });
     return {
       compression: this.#compression,
       blockBytes: this.#blockBytes,
