@@ -10,7 +10,8 @@ import type { Connection } from '../connections/connection.ts';
 /** `direct`: QEMU loads the kernel itself; no firmware boot, no PXE. */
 export type Firmware = 'bios' | 'uefi' | 'direct';
 
-export type Accelerator = 'kvm' | 'tcg';
+/** `icount`: TCG on one CPU whose clock counts instructions, 1 ns each: the same figures on any machine, however busy it is. */
+export type Accelerator = 'kvm' | 'tcg' | 'icount';
 
 /** A disk of the guest. */
 export interface QemuDisk {
@@ -18,6 +19,8 @@ export interface QemuDisk {
   readonly format: 'raw' | 'qcow2';
   /** Writes go to a temporary file and are gone at the end; the file itself stays as it is. */
   readonly snapshot?: boolean;
+  /** How the guest sees it; default `disk`. Firmware boots from a CD or a USB stick before it tries the network. */
+  readonly attach?: 'disk' | 'cdrom' | 'usb';
 }
 
 /** A guest. Paths are on the host that runs QEMU; sockets are UNIX sockets, at most 107 bytes. */
@@ -111,10 +114,16 @@ export function cpuModel(accelerator: Accelerator, version: QemuVersion): string
   return version.major >= 10 ? 'max' : 'qemu64,-cx16,+rdrand';
 }
 
+// A translation cache of 512 MiB: the default is flushed over and over while a Node program starts.
+const ACCELERATOR_ARGS: Readonly<Record<Accelerator, readonly string[]>> = {
+  kvm: ['-accel', 'kvm'],
+  tcg: ['-accel', 'tcg,thread=multi,tb-size=512'],
+  // sleep=off: a guest that waits gets its next timer at once.
+  icount: ['-accel', 'tcg,thread=single,tb-size=512', '-icount', 'shift=0,sleep=off'],
+};
+
 function accelerate(guest: QemuGuest): string[] {
-  // A translation cache of 512 MiB: the default is flushed over and over while a Node program starts.
-  const accel = guest.accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi,tb-size=512';
-  return ['-accel', accel, '-cpu', cpuModel(guest.accelerator, guest.version)];
+  return [...ACCELERATOR_ARGS[guest.accelerator], '-cpu', cpuModel(guest.accelerator, guest.version)];
 }
 
 function firmwareArgs(guest: QemuGuest): string[] {
@@ -159,7 +168,20 @@ function networkArgs(network: { readonly tap: string; readonly mac: string }, fi
 function diskArgs(disk: QemuDisk, index: number): string[] {
   const snapshot = disk.snapshot === true ? ',snapshot=on' : '';
   const drive = `if=none,id=disk${index},format=${disk.format},cache=unsafe,discard=unmap${snapshot},file=${escapeComma(disk.file)}`;
-  return ['-drive', drive, '-device', `virtio-blk-pci,drive=disk${index},serial=disk${index}`];
+  const attach = disk.attach ?? 'disk';
+  switch (attach) {
+    case 'disk':
+      return ['-drive', drive, '-device', `virtio-blk-pci,drive=disk${index},serial=disk${index}`];
+    case 'cdrom':
+      return ['-drive', `${drive},media=cdrom,readonly=on`, '-device', `ide-cd,drive=disk${index},bootindex=0`];
+    case 'usb':
+      return [
+        ['-device', `qemu-xhci,id=usb${index}`],
+        ['-drive', drive, '-device', `usb-storage,bus=usb${index}.0,drive=disk${index},removable=on,bootindex=0`],
+      ].flat();
+    default:
+      return attach satisfies never;
+  }
 }
 
 /** QEMU's option lists separate by comma; a doubled one is a literal one. */

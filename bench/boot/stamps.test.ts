@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { readFigures } from './stamps.ts';
+
+const ANSWERS = {
+  manager: [
+    'UserspaceTimestampMonotonic=5002000',
+    'GeneratorsFinishTimestampMonotonic=5500000',
+    'UnitsLoadFinishTimestampMonotonic=5600000',
+    'FinishTimestampMonotonic=9500000',
+    '',
+  ].join('\n'),
+  kernel: '[    1.250000] Run /init as init process\n',
+  status: '{"events":[{"name":"monitor-start","uptimeMs":8000},{"name":"monitor-ready","uptimeMs":9000}]}',
+  memory: 'MemTotal:        2000000 kB\nMemFree:          900000 kB\nMemAvailable:    1500000 kB\n',
+  failed: '',
+};
+
+test('phases end where the guest says, in the order in which they came', () => {
+  const { phases, memory, failed } = readFigures(ANSWERS);
+  assert.deepEqual(phases, [
+    { name: 'kernel', end: 1.25 },
+    { name: 'init', end: 5.002 },
+    { name: 'generators', end: 5.5 },
+    { name: 'units loaded', end: 5.6 },
+    { name: 'monitor ready', end: 9 },
+    { name: 'multi-user', end: 9.5 },
+  ]);
+  assert.equal(memory, 512);
+  assert.deepEqual(failed, []);
+});
+
+test('a host without a monitor has one phase less; units that failed are named', () => {
+  const { phases, failed } = readFigures({
+    ...ANSWERS,
+    status: '',
+    failed: 'a.service loaded failed failed A thing\n',
+  });
+  assert.equal(phases.at(-1)?.name, 'multi-user');
+  assert.deepEqual(failed, ['a.service']);
+});
+
+test('an answer that is missing is named', () => {
+  assert.throws(() => readFigures({ ...ANSWERS, kernel: '' }), /when init ran/);
+  assert.throws(() => readFigures({ ...ANSWERS, manager: 'FinishTimestampMonotonic=0\n' }), /UserspaceTimestamp/);
+});
