@@ -166,7 +166,7 @@ test('a file of a multiple of 512 bytes ends with an empty block, from a port of
   await until(() => events.length === 1);
   const [event] = events;
   assert.deepEqual(
-    { ...event, port: 0, rttMs: 0, durationMs: 0 },
+    { ...event, port: 0, repeats: 0, rttMs: 0, durationMs: 0 },
     {
       peer: HOST,
       port: 0,

@@ -59,11 +59,11 @@ interface Served {
   readonly events: readonly TransferEvent[];
 }
 
-async function serveReads(root: string, driver: DriverName): Promise<Served & AsyncDisposable> {
+async function serveReads(root: string, driver: DriverName, address = HOST): Promise<Served & AsyncDisposable> {
   const events: TransferEvent[] = [];
   const server = await serveFolder({
     folder: root,
-    address: HOST,
+    address,
     port: 0,
     driver,
     onTransfer: (event) => events.push(event),
@@ -71,12 +71,12 @@ async function serveReads(root: string, driver: DriverName): Promise<Served & As
   return { server, port: String(server.port), events, [Symbol.asyncDispose]: () => server.close() };
 }
 
-async function serveWrites(root: string, driver: DriverName): Promise<Served & AsyncDisposable> {
+async function serveWrites(root: string, driver: DriverName, address = HOST): Promise<Served & AsyncDisposable> {
   const events: TransferEvent[] = [];
   const onTransfer = (event: TransferEvent): unknown => events.push(event);
   const server = await serveWritableFolder({
     folder: root,
-    address: HOST,
+    address,
     port: 0,
     driver,
     maxBytes: 10_000_000,
@@ -274,6 +274,35 @@ test('busybox tftp gets and puts every size', ['busybox'], async (dir, driver) =
   await checkWrites(driver, join(dir, 'puts'), argvOf('-p'));
 });
 
+/** Each program's way to get or put `name`, at `::1`. */
+const IPV6_CLIENTS: Readonly<Record<string, (verb: 'get' | 'put', name: string, port: string) => string>> = {
+  curl: (verb, name, port) => `curl -sS ${verb === 'get' ? '-o' : '-T'} ${name} tftp://[::1]:${port}/${name}`,
+  'tftp-hpa': (verb, name, port) => `tftp -6 -m binary ::1 ${port} -c ${verb} ${name}`,
+  atftp: (verb, name, port) => `atftp ${verb === 'get' ? '-g' : '-p'} -r ${name} -l ${name} ::1 ${port}`,
+  busybox: (verb, name, port) =>
+    `busybox tftp -b 1428 ${verb === 'get' ? '-g' : '-p'} -r ${name} -l ${name} ::1 ${port}`,
+};
+
+test('over IPv6: curl, tftp-hpa, atftp, busybox', ['curl', 'tftp', 'atftp', 'busybox'], async (dir, driver) => {
+  for (const [client, lineOf] of Object.entries(IPV6_CLIENTS)) {
+    mkdirSync(join(dir, client));
+    const { root, work } = makeFolders(join(dir, client));
+    const back = join(dir, client, 'back');
+    mkdirSync(back);
+    await using reads = await serveReads(root, driver, '::1');
+    await using writes = await serveWrites(back, driver, '::1');
+    for (const name of ['f0', 'f512', 'f65464']) {
+      await succeed(work, lineOf('get', name, reads.port).split(' '));
+      assert.equal(hashOf(join(work, name)), hashOf(join(root, name)), `${client} ${name}`);
+      await succeed(work, lineOf('put', name, writes.port).split(' '));
+      assert.equal(hashOf(join(back, name)), hashOf(join(root, name)), `${client} ${name}`);
+    }
+    await sleep(50);
+    const events = [...reads.events, ...writes.events];
+    assert.deepEqual([events.length, events.filter((event) => event.peer !== '::1')], [6, []], client);
+  }
+});
+
 test('npm tftp gets and puts, with a window', [], async (dir, driver) => {
   const { root, work } = makeFolders(dir);
   await using served = await serveWrites(root, driver);
@@ -330,7 +359,7 @@ test('40 MB go through without options, past block 65535, and with a window', ['
 });
 
 nodeTest(
-  'our client gets from dnsmasq: every size, with and without options, text, and a missing file',
+  'our client gets from dnsmasq, over IPv4 and IPv6: every size, with and without options, text, and a missing file',
   {
     timeout: 60_000,
     skip:
@@ -344,7 +373,7 @@ nodeTest(
     using dir = mkdtempDisposableSync('/tmp/tftp-dnsmasq-');
     const { root, work } = makeFolders(dir.path);
     // An address of its own keeps away from other servers on this host.
-    const host = '127.0.0.3';
+    const hosts = ['127.0.0.3', '::1'] as const;
     const argv = [
       'dnsmasq',
       '--keep-in-foreground',
@@ -356,22 +385,24 @@ nodeTest(
     const listen = [
       '--enable-tftp',
       `--tftp-root=${root}`,
-      `--listen-address=${host}`,
+      ...hosts.map((host) => `--listen-address=${host}`),
       '--bind-interfaces',
       '--pid-file=',
     ];
-    await using _server = await startServer([...argv, ...listen], () => gives(host, 69, 'f1'));
-    for (const options of [{}, { blksize: 512, windowsize: 1 }, { blksize: 65464 }] as const) {
-      for (const size of SIZES) {
-        const file = join(work, 'file');
-        const report = await getToFile({ host, name: `f${size}`, file, ...options });
-        assert.equal(hashOf(file), hashOf(join(root, `f${size}`)), JSON.stringify({ size, report }));
-        assert.equal(report.granted.tsize, size);
+    await using _server = await startServer([...argv, ...listen], () => gives(hosts[0], 69, 'f1'));
+    for (const host of hosts) {
+      for (const options of [{}, { blksize: 512, windowsize: 1 }, { blksize: 65464 }] as const) {
+        for (const size of SIZES) {
+          const file = join(work, 'file');
+          const report = await getToFile({ host, name: `f${size}`, file, ...options });
+          assert.equal(hashOf(file), hashOf(join(root, `f${size}`)), JSON.stringify({ host, size, report }));
+          assert.equal(report.granted.tsize, size);
+        }
       }
+      assert.ok((await get({ host, name: 'text', mode: 'netascii' })).length > 0);
+      await assert.rejects(get({ host, name: 'nothing' }), { name: 'TransferError', code: 1 });
+      await assert.rejects(put({ host, name: 'f1', content: 'x' }), { name: 'TransferError', from: 'peer' });
     }
-    assert.ok((await get({ host, name: 'text', mode: 'netascii' })).length > 0);
-    await assert.rejects(get({ host, name: 'nothing' }), { name: 'TransferError', code: 1 });
-    await assert.rejects(put({ host, name: 'f1', content: 'x' }), { name: 'TransferError', from: 'peer' });
   },
 );
 
