@@ -75,7 +75,10 @@ export interface ImageDiff {
 /** Compares two images. */
 export function diffImages(from: DiffSide, to: DiffSide): ImageDiff {
   const packages = diffPackages(from, to);
-  const kernel = diffMaps(facts(from), facts(to), (a, b) => a === b);
+  const kernel = [
+    ...(both(from.kernelVersion, to.kernelVersion, (a, b) => diffVersion('Linux', a, b)) ?? []),
+    ...(both(from.nodeVersion, to.nodeVersion, (a, b) => diffVersion('Node', a, b)) ?? []),
+  ];
   const kernelOptions = both(from.kernelArgs, to.kernelArgs, diffWords);
   const properties = both(from.properties, to.properties, diffProperties);
   const identical = both(from.published, to.published, (a, b) => a.join() === b.join());
@@ -112,12 +115,8 @@ function diffPackages(from: DiffSide, to: DiffSide): ImageDiff['packages'] {
   });
 }
 
-function facts(side: DiffSide): Map<string, string> {
-  return new Map([
-    ...(side.kernelVersion === undefined ? [] : [['Linux', side.kernelVersion] as const]),
-    ...(side.nodeVersion === undefined ? [] : [['Node', side.nodeVersion] as const]),
-  ]);
-}
+const diffVersion = (name: string, from: string, to: string): Change<string>[] =>
+  from === to ? [] : [{ name, from, to }];
 
 /** Words of a command line; a word that comes twice counts twice. */
 function diffWords(from: readonly string[], to: readonly string[]): Change<string>[] {

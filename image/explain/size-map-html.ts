@@ -11,7 +11,7 @@ const STYLE = `
 :root { color-scheme: light dark; }
 body { font-family: system-ui, sans-serif; margin: 1rem auto; max-width: 110rem; padding: 0 1rem; line-height: 1.4; }
 h1 { font-size: 1.3rem; margin: 0.2rem 0; }
-.map { display: block; width: 100%; height: auto; }
+.map { display: block; width: 100%; height: auto; aspect-ratio: 1600 / 940; }
 #about { display: block; min-height: 2.8em; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 0.1rem 0.8rem 0.1rem 0; vertical-align: top; }
@@ -31,14 +31,15 @@ const focus = (index) => {
   items[at].setAttribute('tabindex', '-1');
   at = Math.min(items.length - 1, Math.max(0, index));
   items[at].setAttribute('tabindex', '0');
-  items[at].focus();
+  items[at].focus({ preventScroll: true });
 };
 const closer = (item) => {
-  const box = item.getBBox();
+  const box = item.querySelector('.frame').getBBox();
   const margin = Math.max(box.width, box.height) * 0.03;
   map.setAttribute('viewBox', [box.x - margin, box.y - margin, box.width + 2 * margin, box.height + 2 * margin].join(' '));
+  map.classList.add('closer');
 };
-const back = () => map.setAttribute('viewBox', whole);
+const back = () => { map.setAttribute('viewBox', whole); map.classList.remove('closer'); };
 if (items.length > 0) items[0].setAttribute('tabindex', '0');
 map.addEventListener('mouseover', (event) => {
   const title = event.target.querySelector('title') ?? event.target.closest('.item');

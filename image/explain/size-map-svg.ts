@@ -9,8 +9,10 @@ export const MAP_RECT: Rect = { x: 0, y: 0, width: 1600, height: 900 };
 const LEGEND_HEIGHT = 40;
 
 /** Widths of letters in relation to their height, for labels that fit: an estimate for sans-serif fonts. */
-const LETTER = 0.56;
+const LETTER = 0.63;
 const LABEL = { largest: 24, smallest: 3.5 } as const;
+/** Of files, to be seen from near only. */
+const NAME = { largest: 6, smallest: 0.5 } as const;
 
 /** Colours by group, for light and dark; text on them has a contrast of at least 4.5 to 1 (WCAG 1.4.3). */
 export const MAP_STYLE: string = `
@@ -20,8 +22,12 @@ export const MAP_STYLE: string = `
   --ours: #2f6b2b; --properties: #6a3f7a; --form: #4a5057; --unknown: #8a3535; } }
 ${GROUPS.map((group) => `.map .${group} { fill: var(--${group}); }`).join('\n')}
 .map text { fill: var(--ink); pointer-events: none; }
+.map rect { vector-effect: non-scaling-stroke; }
 .map .file { stroke: var(--line); stroke-width: 0.25; }
 .map .frame { fill: none; stroke: var(--line); stroke-width: 1.5; pointer-events: none; }
+.map .name { display: none; }
+.map.closer .name { display: inline; }
+.map.closer .label { display: none; }
 .map .group > .frame { stroke-width: 4; }
 .map .file:hover { fill-opacity: 0.7; }
 .map .item:focus { outline: none; }
@@ -38,7 +44,7 @@ export function drawMap(tree: TreeNode<MapNode>, options: { readonly standalone:
     `<svg xmlns="http://www.w3.org/2000/svg" class="map" viewBox="${view}" role="group" aria-label="${escape(`Size map of ${tree.data.title}`)}">`,
     `<title>${escape(tree.data.title)}</title>`,
     ...(standalone ? [`<style>${MAP_STYLE}</style>`] : []),
-    ...map.children.map(drawGroup),
+    ...map.children.map((group) => drawGroup(group, { names: !standalone })),
     drawLegend(map),
     '</svg>',
     '',
@@ -52,29 +58,40 @@ export function escape(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, '\u{fffd}').replaceAll(/[&<>"]/g, (letter) => entities[letter] ?? '');
 }
 
-function drawGroup(group: Tile<MapNode>): string {
-  return `<g class="group ${group.data.group}">\n${group.children.map(drawItem).join('\n')}\n${frame(group.rect)}</g>`;
+/** @param options - `names`: those of files, which a page shows when it looks closer */
+function drawGroup(group: Tile<MapNode>, options: { readonly names: boolean }): string {
+  const items = group.children.map((item) => drawItem(item, options)).join('\n');
+  return `<g class="group ${group.data.group}">\n${items}\n${frame(group.rect)}</g>`;
 }
 
-function drawItem(item: Tile<MapNode>): string {
+function drawItem(item: Tile<MapNode>, { names }: { readonly names: boolean }): string {
   const title = escape(item.data.title);
   const files = item.children.map(
     ({ rect, data }) => `<rect class="file" ${place(rect)}><title>${escape(data.title)}\n${title}</title></rect>`,
   );
-  return `<g class="item" tabindex="-1" role="img" aria-label="${title}" data-name="${escape(item.data.name)}">${files.join('')}${frame(item.rect)}${label(item)}</g>`;
+  const inner = item.children.map(({ rect, data }) => {
+    const name = data.name.slice(data.name.lastIndexOf('/') + 1);
+    return names ? label(rect, name, { kind: 'name', ...NAME }) : '';
+  });
+  const drawn = [...files, ...inner, frame(item.rect), label(item.rect, item.data.name, { kind: 'label', ...LABEL })];
+  return `<g class="item" tabindex="-1" role="img" aria-label="${title}" data-name="${escape(item.data.name)}">${drawn.join('')}</g>`;
 }
 
 const frame = (rect: Rect): string => `<rect class="frame" ${place(rect)}/>`;
 
-/** The name, as large as it fits; in a high tile from top to bottom. */
-function label({ rect, data }: Tile<MapNode>): string {
+/** A text, as large as it fits; in a high tile from top to bottom. */
+function label(
+  rect: Rect,
+  text: string,
+  { kind, largest, smallest }: { readonly kind: string; readonly largest: number; readonly smallest: number },
+): string {
   const upright = rect.height > rect.width * 1.8;
   const [along, across] = upright ? [rect.height, rect.width] : [rect.width, rect.height];
-  const size = Math.min(LABEL.largest, across * 0.7, (along * 0.92) / (LETTER * Math.max(3, data.name.length)));
-  if (size < LABEL.smallest) return '';
-  const [x, y] = [rect.x + rect.width / 2, rect.y + rect.height / 2];
-  const turned = upright ? ` transform="rotate(90 ${short(x)} ${short(y)})"` : '';
-  return `<text x="${short(x)}" y="${short(y)}" font-size="${short(size)}" text-anchor="middle" dominant-baseline="central"${turned}>${escape(data.name)}</text>`;
+  const size = Math.min(largest, across * 0.7, (along * 0.92) / (LETTER * Math.max(3, text.length)));
+  if (size < smallest) return '';
+  const [x, y] = [short(rect.x + rect.width / 2), short(rect.y + rect.height / 2)];
+  const turned = upright ? ` transform="rotate(90 ${x} ${y})"` : '';
+  return `<text class="${kind}" x="${x}" y="${y}" font-size="${short(size)}" text-anchor="middle" dominant-baseline="central"${turned}>${escape(text)}</text>`;
 }
 
 function drawLegend(map: Tile<MapNode>): string {

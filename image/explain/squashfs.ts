@@ -21,8 +21,10 @@ const NONE_32 = 0xffff_ffff;
 const NONE_64 = 0xffff_ffff_ffff_ffffn;
 const FRAGMENTS_PER_BLOCK = METADATA_BYTES / 16;
 const IDS_PER_BLOCK = METADATA_BYTES / 4;
-/** Directories deeper than this are a loop in a damaged file: Linux has no longer paths. */
+/** Linux has no longer paths. */
 const DEEPEST = 2048;
+/** squashfs_fs.h, `SQUASHFS_FILE_MAX_SIZE`. */
+const LARGEST_BLOCK = 1_048_576;
 
 type Unpack = (input: Uint8Array, maximum: number) => Uint8Array;
 
@@ -131,6 +133,9 @@ class Reader {
       throw new ImageFormatError(`Cannot read the squashfs: ${image.length} of its ${this.#u64(40)} bytes are there`);
     }
     this.#blockBytes = this.#u32(12);
+    if (this.#blockBytes === 0 || this.#blockBytes > LARGEST_BLOCK) {
+      throw new ImageFormatError(`Cannot read the squashfs: blocks of ${this.#blockBytes} bytes`);
+    }
     const { name, unpack } = COMPRESSIONS[this.#u16(20)] ?? { name: `method ${this.#u16(20)}` };
     if (unpack === undefined) throw new ImageFormatError(`Cannot read the squashfs: it is packed with ${name}`);
     this.#compression = name;
@@ -190,7 +195,9 @@ class Reader {
   #walk(path: string, at: Cursor, found: { path: string; inode: Inode }[], depth: number): void {
     if (depth > DEEPEST) throw new ImageFormatError(`Cannot read the squashfs: /${path} is too deep`);
     const key = at.block * 65_536 + at.offset;
-    const inode = this.#inodes.get(key) ?? this.#readInode(at);
+    const known = this.#inodes.get(key);
+    if (known?.directory !== undefined) throw new ImageFormatError(`Cannot read the squashfs: /${path} is a loop`);
+    const inode = known ?? this.#readInode(at);
     this.#inodes.set(key, inode);
     found.push({ path, inode });
     if (inode.directory === undefined) return;

@@ -4,6 +4,8 @@ import { formatBytes } from './format-bytes.ts';
 import type { Inspection } from './inspect.ts';
 import { percent } from './size-map.ts';
 
+const LONGEST = 100;
+
 /** Sizes by what one may ask for, each list the largest first. */
 export interface Summary {
   readonly buildId: string;
@@ -96,7 +98,7 @@ export function formatSummary(summary: Summary, options: { readonly top: number 
     lines.push('', title);
     for (const { name, storedBytes, sizeBytes, note } of shown) {
       const numbers = `${formatBytes(storedBytes).padStart(10)} ${percent(storedBytes, all).padStart(7)} ${formatBytes(sizeBytes).padStart(10)}`;
-      lines.push(`${numbers}  ${name}${note === undefined ? '' : `  (${note})`}`);
+      lines.push(`${numbers}  ${shorten(name)}${note === undefined ? '' : `  (${shorten(note)})`}`);
     }
     const rest = rows.slice(shown.length);
     if (shown.length === most && rest.length > 0) {
@@ -143,6 +145,9 @@ export function formatSummary(summary: Summary, options: { readonly top: number 
   }
   return lines;
 }
+
+/** A property may be described by a long list. */
+const shorten = (text: string): string => (text.length > LONGEST ? `${text.slice(0, LONGEST - 1)}…` : text);
 
 interface Sized {
   readonly name: string;
