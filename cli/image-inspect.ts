@@ -90,6 +90,7 @@ export function explainCommand(): Command {
       `${SUBJECT_HELP}
 
 Sizes "in the image" are what the packed content takes in kernel and initrd; they add up to both files, to the byte.
+Exit status: 0; 1 when the image has no such path and never had; 64 usage.
 
 Examples:
   buildos image explain

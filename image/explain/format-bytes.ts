@@ -17,3 +17,6 @@ export function formatBytesDelta(bytes: number): string {
   if (bytes === 0) return '±0 bytes';
   return bytes > 0 ? `+${formatBytes(bytes)}` : `-${formatBytes(-bytes)}`;
 }
+
+/** `1 file`, `12 files`. */
+export const countFiles = (files: number): string => (files === 1 ? '1 file' : `${files} files`);

@@ -1,6 +1,6 @@
 /** The size map of an image as a tree: group, then package, property or step, then file. */
 import { GROUP_NAMES, GROUPS, type Group, type Item, totals } from './account.ts';
-import { formatBytes } from './format-bytes.ts';
+import { countFiles, formatBytes } from './format-bytes.ts';
 import { describeOrigin } from './origins.ts';
 import { branch, type TreeNode } from './treemap.ts';
 
@@ -24,7 +24,7 @@ export function sizeTree(items: readonly Item[], name: string): TreeNode<MapNode
     const inGroup = items.filter((item) => item.group === group);
     const byName = Map.groupBy(inGroup, (item) => item.name);
     const children = totals(inGroup).map((sum) => {
-      const title = `${titleOf(byName.get(sum.name)?.[0]) ?? sum.name}: ${share(sum.storedBytes)}, ${counted(sum.files)}`;
+      const title = `${titleOf(byName.get(sum.name)?.[0]) ?? sum.name}: ${share(sum.storedBytes)}, ${countFiles(sum.files)}`;
       const data: MapNode = { kind: 'item', group, name: sum.name, title };
       return branch(data, filesOf(byName.get(sum.name) ?? [], group, total));
     });
@@ -39,8 +39,6 @@ export function sizeTree(items: readonly Item[], name: string): TreeNode<MapNode
 export function percent(part: number, whole: number): string {
   return `${((100 * part) / Math.max(1, whole)).toFixed(1)} %`;
 }
-
-const counted = (files: number): string => (files === 1 ? '1 file' : `${files} files`);
 
 /** Packages with their version. */
 function titleOf(item: Item | undefined): string | undefined {
@@ -60,7 +58,7 @@ function filesOf(items: readonly Item[], group: Group, total: number): TreeNode<
   });
   if (small.length === 0) return nodes;
   const bytes = small.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
-  const name = counted(small.length);
+  const name = countFiles(small.length);
   return [
     ...nodes,
     leaf({ kind: 'file', group, name, title: `${name} under it, small: ${formatBytes(bytes)}` }, bytes),

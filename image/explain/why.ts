@@ -1,6 +1,7 @@
 /** Why one path is in an image, or why not. */
 import type { PropertyApplication } from '../../properties/property.ts';
 import type { Origin } from '../trace.ts';
+import { countFiles } from './format-bytes.ts';
 import type { ImageEntry } from './image-entry.ts';
 import type { ImagePart, MergedRoot, PlacedEntry } from './image-parts.ts';
 import { describeOrigin, findExclude, type Origins } from './origins.ts';
@@ -94,7 +95,7 @@ export function formatWhy(why: Why): string[] {
       if (entry !== undefined) lines.push(`  ${describeEntry(entry)}, in ${why.part}`);
       if (why.inside !== undefined) {
         const { files, storedBytes, sizeBytes } = why.inside;
-        lines.push(`  ${files} files in it: ${sizeBytes} bytes, ${storedBytes} in the image`);
+        lines.push(`  ${countFiles(files)} in it: ${sizeBytes} bytes, ${storedBytes} in the image`);
       }
       break;
     case 'removed':
