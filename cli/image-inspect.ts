@@ -5,6 +5,7 @@ import { readSide } from '../image/diff-side.ts';
 import { diffImages } from '../image/diff.ts';
 import { formatDiff } from '../image/diff-report.ts';
 import { findSubject } from '../image/explain/find-subject.ts';
+import { KnownParts } from '../image/explain/image-parts.ts';
 import { inspectImage, type Inspection } from '../image/explain/inspect.ts';
 import { sizeTree } from '../image/explain/size-map.ts';
 import { formatMapPage } from '../image/explain/size-map-html.ts';
@@ -53,9 +54,10 @@ async function diff(
 ): Promise<void> {
   try {
     const { work, files } = options;
-    // One after the other: an image is read whole.
-    const before = await readSide(await findSubject(from, { work }));
-    const after = await readSide(await findSubject(to, { work }));
+    const read = new KnownParts();
+    // One after the other: what both have is read once.
+    const before = await readSide(await findSubject(from, { work }), read);
+    const after = await readSide(await findSubject(to, { work }), read);
     const result = diffImages(before, after);
     if (options.json === true) print(result);
     else process.stdout.write(`${formatDiff(result, { files }).join('\n')}\n`);

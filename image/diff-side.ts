@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import type { DiffFile, DiffSide } from './diff.ts';
 import type { Subject } from './explain/find-subject.ts';
 import type { ImageEntry } from './explain/image-entry.ts';
-import { type ImagePart, type MergedRoot, mergeLayers, readParts } from './explain/image-parts.ts';
+import { type ImagePart, KnownParts, type MergedRoot, mergeLayers, readParts } from './explain/image-parts.ts';
 import { appliedProperties } from './explain/applied.ts';
 import { packageBytes } from './explain/account.ts';
 import { Origins } from './explain/origins.ts';
@@ -12,9 +12,10 @@ import { Origins } from './explain/origins.ts';
 /**
  * Reads one side.
  *
+ * @param read - what was read of the other side
  * @throws {ImageFormatError} when the image is damaged
  */
-export async function readSide(subject: Subject): Promise<DiffSide> {
+export async function readSide(subject: Subject, read: KnownParts = new KnownParts()): Promise<DiffSide> {
   const { manifest, image } = subject;
   const known = {
     name: subject.name,
@@ -22,7 +23,7 @@ export async function readSide(subject: Subject): Promise<DiffSide> {
     ...(manifest !== undefined && { kernelVersion: manifest.kernelVersion, nodeVersion: manifest.node.version }),
   };
   if (image === undefined || manifest === undefined) return known;
-  const parts = await readParts(image);
+  const parts = await readParts(image, read);
   const root = mergeLayers(parts);
   const properties = appliedProperties(root);
   const origins =
@@ -66,6 +67,7 @@ function fileOf(part: ImagePart, entry: ImageEntry): DiffFile {
     ...(device !== undefined && { device }),
     ...(xattrs !== undefined && { xattrs }),
     partSha256: part.sha256,
+    storedDigest: entry.storedDigest,
     digest: () => sha256Of(entry.content()),
   };
 }

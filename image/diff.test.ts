@@ -10,6 +10,7 @@ const file = (more: Partial<DiffFile> & { readonly text?: string } = {}): DiffFi
   gid: 0,
   sizeBytes: 6,
   partSha256: 'one',
+  storedDigest: () => more.text ?? 'a',
   digest: () => (more.text ?? 'a').repeat(64),
   ...more,
 });
@@ -118,10 +119,22 @@ test('diffImages() compares files: mode, owner, size, content; the rest of a lon
 
 test('diffImages() reads no content in parts that are the same', () => {
   const files = new Map([
-    ['/etc/motd', file({ digest: () => assert.fail('read') })],
+    ['/etc/motd', file({ storedDigest: () => assert.fail('read') })],
     ['/usr/bin/less', file({ mode: 0o755 })],
   ]);
   assert.deepEqual(report({ files }), ['nothing but the packing differs']);
+});
+
+test('diffImages() unpacks no content that is stored the same, and no difference where it is only stored otherwise', () => {
+  const files = (more: Partial<DiffFile>): ReadonlyMap<string, DiffFile> =>
+    new Map([
+      ['/etc/motd', file({ partSha256: 'two', ...more })],
+      ['/usr/bin/less', file({ mode: 0o755 })],
+    ]);
+  assert.deepEqual(report({ files: files({ digest: () => assert.fail('unpacked') }) }), [
+    'nothing but the packing differs',
+  ]);
+  assert.deepEqual(report({ files: files({ storedDigest: () => 'otherwise' }) }), ['nothing but the packing differs']);
 });
 
 test('diffImages() compares what is known of both: locks by their packages', () => {

@@ -4,15 +4,15 @@ import type { ImagePart } from './image-parts.ts';
 
 /** `usr/`: a folder; `usr!`: one that hides what is below; `-usr/x`: a whiteout; `bin>usr/bin`: a link; `usr/x=12`: a file that takes 12 bytes. */
 export function entryOf(words: string): ImageEntry {
-  const common = { mode: 0o644, uid: 0, gid: 0, sizeBytes: 0, storedBytes: 0, content: () => new Uint8Array(0) };
+  const content = (): Uint8Array => new Uint8Array(0);
+  const common = { mode: 0o644, uid: 0, gid: 0, sizeBytes: 0, storedBytes: 0, content, storedDigest: () => words };
   if (words.startsWith('-')) return { ...common, path: words.slice(1), kind: 'character-device', device: [0, 0] };
   if (words.endsWith('/')) return { ...common, path: words.slice(0, -1), kind: 'directory' };
   if (words.endsWith('!')) return { ...common, path: words.slice(0, -1), kind: 'directory', opaque: true };
   const [link = '', target] = words.split('>');
   if (target !== undefined) return { ...common, path: link, kind: 'symlink', target };
   const [path = '', bytes = '1'] = words.split('=');
-  const content = (): Uint8Array => new Uint8Array(Number(bytes) * 2);
-  return { ...common, path, kind: 'file', sizeBytes: Number(bytes) * 2, storedBytes: Number(bytes), content };
+  return { ...common, path, kind: 'file', sizeBytes: Number(bytes) * 2, storedBytes: Number(bytes) };
 }
 
 /** Layers, the lowest first; each has an overhead of 10 bytes. */

@@ -28,6 +28,8 @@ export interface ImageEntry {
   readonly xattrs?: Readonly<Record<string, string>>;
   /** Reads the content of a file, unpacked. */
   readonly content: () => Uint8Array;
+  /** A digest of the content as it is stored: when two have the same, so is the content. Quicker than unpacking. */
+  readonly storedDigest: () => string;
 }
 
 /** A layer's mark for "this is gone" (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories"). */

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { type ImageEntry, ImageFormatError, isWhiteout } from './image-entry.ts';
 import { readInitrd, type Segment } from './read-initrd.ts';
-import { readSquashfs } from './squashfs.ts';
+import { readSquashfs, type Squashfs } from './squashfs.ts';
 
 /** A part. */
 export interface ImagePart {
@@ -40,14 +40,23 @@ export interface MergedRoot {
 /** A file system of the root in the initrd. */
 const LAYER = /^buildos\/.*\.squashfs$/;
 
+/** What was read of another image: parts that are the same are not read again. */
+export class KnownParts {
+  readonly segments: Map<string, Segment> = new Map();
+  readonly systems: Map<string, Squashfs> = new Map();
+}
+
 /**
  * Reads an image.
  *
  * @throws {ImageFormatError} when a part is damaged; an error of the file system
  */
-export async function readParts(image: { readonly kernel: string; readonly initrd: string }): Promise<ImagePart[]> {
+export async function readParts(
+  image: { readonly kernel: string; readonly initrd: string },
+  known: KnownParts = new KnownParts(),
+): Promise<ImagePart[]> {
   const kernel = await readFile(image.kernel);
-  const segments = readInitrd(await readFile(image.initrd));
+  const segments = readInitrd(await readFile(image.initrd), known.segments);
   let layers = 0;
   const parts: ImagePart[] = [
     {
@@ -70,9 +79,12 @@ export async function readParts(image: { readonly kernel: string; readonly initr
       const content = system.content();
       // The cpio header before it, and padding, are part of it, unless something else stands beside it.
       const around = alone ? segment.bytes.length - content.length : 0;
-      const { compression, entries, overheadBytes } = readSquashfs(content);
+      const part = partOf(`layer ${layers + 1}`, 'layer', content);
+      const found = known.systems.get(part.sha256) ?? readSquashfs(content);
+      known.systems.set(part.sha256, found);
+      const { compression, entries, overheadBytes } = found;
       parts.push({
-        ...partOf(`layer ${layers + 1}`, 'layer', content),
+        ...part,
         layer: layers,
         form: `squashfs ${compression}`,
         storedBytes: content.length + around,
@@ -147,5 +159,6 @@ function kernelEntry(content: Uint8Array): ImageEntry {
     sizeBytes: content.length,
     storedBytes: content.length,
     content: () => content,
+    storedDigest: () => createHash('sha256').update(content).digest('hex'),
   };
 }

@@ -4,6 +4,7 @@
  * Specifications: Linux `Documentation/driver-api/early-userspace/buffer-format.rst` for segments and "newc";
  * RFC 8878 §3.1 for where a zstd frame ends. The pipeline writes no other kinds (see ../initrd.ts).
  */
+import { createHash } from 'node:crypto';
 import { zstdCompressSync, constants, zstdDecompressSync } from 'node:zlib';
 import { type EntryKind, type ImageEntry, ImageFormatError } from './image-entry.ts';
 import { shareOut } from './share-out.ts';
@@ -23,25 +24,40 @@ export interface Segment {
   readonly overheadBytes: number;
 }
 
-/** @throws {ImageFormatError} when it is cut short, or holds something that the pipeline does not write */
-export function readInitrd(initrd: Uint8Array): Segment[] {
+/**
+ * Reads an initrd.
+ *
+ * @param known - packed segments that were read before, by digest: they are not unpacked again; new ones are added
+ * @throws {ImageFormatError} when it is cut short, or holds something that the pipeline does not write
+ */
+export function readInitrd(initrd: Uint8Array, known: Map<string, Segment> = new Map()): Segment[] {
   const segments: Segment[] = [];
   const view = new DataView(initrd.buffer, initrd.byteOffset, initrd.byteLength);
   for (let at = 0; at < initrd.length;) {
-    const segment = readSegment(initrd, view, at);
+    const segment = readSegment(initrd, view, at, known);
     segments.push(segment);
     at += segment.bytes.length;
   }
   return segments;
 }
 
-function readSegment(initrd: Uint8Array, view: DataView, at: number): Segment {
+function readSegment(initrd: Uint8Array, view: DataView, at: number, known: Map<string, Segment>): Segment {
   try {
     if (view.getUint32(at, true) === ZSTD_MAGIC) {
-      const end = skipZeros(initrd, endOfFrame(view, at));
-      const bytes = initrd.subarray(at, end);
-      const { entries } = readCpio(zstdDecompressSync(initrd.subarray(at, endOfFrame(view, at))));
-      return { compression: 'zstd', bytes, entries: weighed(entries, bytes.length), overheadBytes: 0 };
+      const end = endOfFrame(view, at);
+      const bytes = initrd.subarray(at, skipZeros(initrd, end));
+      const digest = createHash('sha256').update(bytes).digest('hex');
+      const found = known.get(digest);
+      if (found !== undefined) return found;
+      const { entries } = readCpio(zstdDecompressSync(initrd.subarray(at, end)));
+      const segment = {
+        compression: 'zstd',
+        bytes,
+        entries: weighed(entries, bytes.length),
+        overheadBytes: 0,
+      } as const;
+      known.set(digest, segment);
+      return segment;
     }
     const { entries, length } = readCpio(initrd.subarray(at));
     const bytes = initrd.subarray(at, skipZeros(initrd, at + length));
@@ -106,6 +122,7 @@ function readCpio(archive: Uint8Array): { readonly entries: ImageEntry[]; readon
       ...(kind === 'symlink' && { target: Buffer.from(data).toString('utf8') }),
       ...(kind.endsWith('-device') && { device: [field(9), field(10)] as const }),
       content: () => data,
+      storedDigest: () => createHash('sha256').update(data).digest('hex'),
     });
   }
 }

@@ -80,6 +80,17 @@ test('readSquashfs() accounts for every byte, and counts what comes twice once',
   }
 });
 
+test('storedDigest() is the same for the same content, stored in the same way', () => {
+  const digest = (name: string, path: string): string | undefined =>
+    readSquashfs(read(name))
+      .entries.find((each) => each.path === path)
+      ?.storedDigest();
+  assert.equal(digest('lz4', 'usr/bin/large'), digest('lz4', 'usr/bin/same'));
+  assert.equal(digest('lz4', 'etc/hello'), digest('lz4', 'etc/hello-again'));
+  assert.notEqual(digest('lz4', 'usr/bin/large'), digest('zstd', 'usr/bin/large'));
+  assert.notEqual(digest('lz4', 'etc/hello'), digest('lz4', 'usr/bin/hole'));
+});
+
 test('readSquashfs() knows what overlayfs marks, and other extended attributes', () => {
   const { entries } = readSquashfs(read('zstd'));
   const of = (path: string) => entries.find((each) => each.path === path);

@@ -9,6 +9,7 @@
  *   metadata block := size (16 bits; the highest set: stored as is) · up to 8192 bytes, packed
  * ```
  */
+import { createHash } from 'node:crypto';
 import { inflateSync, zstdDecompressSync } from 'node:zlib';
 import { type EntryKind, type ImageEntry, ImageFormatError } from './image-entry.ts';
 import { decodeLz4Block } from './lz4.ts';
@@ -188,6 +189,7 @@ class Reader {
       ...(opaque !== undefined && { opaque: true }),
       ...(shown.length > 0 && { xattrs: Object.fromEntries(shown) }),
       content: () => (inode.data === undefined ? new Uint8Array(0) : this.#content(inode.data, inode.sizeBytes)),
+      storedDigest: () => this.#storedDigest(inode),
     };
   }
 
@@ -353,6 +355,22 @@ class Reader {
       content.set(this.#fragment(index).subarray(offset, end), sizeBytes - (end - offset));
     }
     return content;
+  }
+
+  /** Of the blocks as they are, with what tells how to unpack them; of the fragment, which others share, the content. */
+  #storedDigest({ data, sizeBytes }: Inode): string {
+    const hash = createHash('sha256').update(`${this.#compression} ${this.#blockBytes} ${sizeBytes}\n`);
+    if (data === undefined) return hash.digest('hex');
+    let at = data.start;
+    for (const block of data.blocks) {
+      hash.update(`${block}\n`).update(this.#bytes(at, block & 0xff_ffff));
+      at += block & 0xff_ffff;
+    }
+    if (data.fragment !== undefined) {
+      const { index, offset } = data.fragment;
+      hash.update(this.#fragment(index).subarray(offset, offset + (sizeBytes % this.#blockBytes)));
+    }
+    return hash.digest('hex');
   }
 
   #fragment(index: number): Uint8Array {
