@@ -1,5 +1,6 @@
 /** `buildos image`: build, list and publish images of the build host. */
 import { Command, InvalidArgumentError, Option } from 'commander';
+import type { Effort } from '../host/squashfs.ts';
 import { buildImage } from '../image/build.ts';
 import { type BuiltImage, listImages } from '../image/built-image.ts';
 import { SNAPSHOT_URL } from '../image/deb-cache.ts';
@@ -32,6 +33,7 @@ const jsonOption = (): Option => new Option('--json', 'print the result as JSON'
 interface BuildArguments {
   readonly work: string;
   readonly hardware: Hardware;
+  readonly effort: Effort;
   readonly lock?: string | false;
   readonly mirror?: string;
   readonly snapshot: string;
@@ -46,6 +48,11 @@ function buildCommand(): Command {
     .argument('[host]', 'the host', DEFAULT_HOST)
     .addOption(workOption())
     .addOption(new Option('--hardware <profile>', 'which drivers go in').choices(['server', 'vm']).default('server'))
+    .addOption(
+      new Option('--effort <effort>', 'quick, or small: a sixth smaller, and half a minute of CPU longer')
+        .choices(['quick', 'small'])
+        .default('quick'),
+    )
     .option('--mirror <url>', 'Debian mirror', urlOf)
     .option('--snapshot <url>', 'asked for versions that the mirror has no more', urlOf, SNAPSHOT_URL)
     .option('--note <text>', 'a line for /etc/buildos-note in the image', '')
@@ -72,6 +79,7 @@ async function build(name: string, options: BuildArguments): Promise<void> {
     definitionFile,
     work: options.work,
     hardware: options.hardware,
+    effort: options.effort,
     note: options.note,
     snapshot: options.snapshot,
     signal: interrupt.signal,

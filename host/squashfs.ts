@@ -1,12 +1,19 @@
 /**
  * squashfs-tools: a folder as one compressed, read-only file system.
  *
- * Options from mksquashfs(1). lz4 with high compression and 128 KiB blocks was the quickest to boot where we measured:
- * only what is read is unpacked, and unpacking is cheap. `-Xhc` costs time only when the image is made.
+ * Options from mksquashfs(1). lz4 with 128 KiB blocks was the quickest to boot where we measured: only what is read is
+ * unpacked, and unpacking is cheap. zstd is a fifth smaller than lz4's best, and a boot takes half as many instructions
+ * again (18.8 instead of 12.4 · 10⁹).
  */
 import type { Connection } from '../connections/connection.ts';
 
 const BLOCK_BYTES = 128 * 1024;
+
+/**
+ * How hard to try: `small` is 17 % smaller, and takes fifty times as long (lz4's highest level: 24 s of CPU for 240 MB).
+ * Both boot alike.
+ */
+export type Effort = 'quick' | 'small';
 
 /** What to pack and how. */
 export interface SquashfsOptions {
@@ -15,8 +22,8 @@ export interface SquashfsOptions {
   readonly file: string;
   /** Time of the file system and of every file in it, in seconds since 1970. */
   readonly timeSeconds: number;
-  /** `boot`: small and quick to read, slow to make. `quick`: for what stays on this machine. Default `boot`. */
-  readonly effort?: 'boot' | 'quick';
+  /** Default `quick`. */
+  readonly effort?: Effort;
   /** Paths below the folder that are left out, with all that is in them. */
   readonly exclude?: readonly string[];
   readonly signal?: AbortSignal;
@@ -41,7 +48,7 @@ export async function makeSquashfs(on: Connection, options: SquashfsOptions): Pr
       options.file,
       '-comp',
       'lz4',
-      ...(options.effort === 'quick' ? [] : ['-Xhc']),
+      ...(options.effort === 'small' ? ['-Xhc'] : []),
       '-b',
       String(BLOCK_BYTES),
       '-noappend',

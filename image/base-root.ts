@@ -57,7 +57,6 @@ export async function findOrMakeBaseRoot(
       folder: root,
       file: join(out, ROOT_FILE),
       timeSeconds: EPOCH_SECONDS,
-      effort: 'quick',
       ...(options.signal && { signal: options.signal }),
     });
     await workshop.on.run(['rm', '-rf', root]);

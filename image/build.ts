@@ -17,6 +17,7 @@ import { chmod, mkdir, mkdtemp, open, readFile, rename, rm, stat, utimes, writeF
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { openChain } from '../connections/open.ts';
+import type { Effort } from '../host/squashfs.ts';
 import { formatImageManifest, type ImageManifest, type ImagePackage } from '../manifests/image-manifest.ts';
 import type { PackageLock } from '../manifests/package-lock.ts';
 import { type DeployReport, checkReport, deploy } from '../properties/deploy.ts';
@@ -76,6 +77,8 @@ export interface BuildOptions {
   readonly snapshot?: string | undefined;
   /** Which kernel modules go in; default `server`. */
   readonly hardware?: Hardware;
+  /** How hard to compress the root; default `quick`. */
+  readonly effort?: Effort;
   readonly note?: string;
   readonly signal?: AbortSignal;
   readonly onProgress?: (line: string) => void;
@@ -145,7 +148,7 @@ class Build {
   }
 
   async run(): Promise<BuildResult> {
-    const { hardware = 'server' } = this.#options;
+    const { hardware = 'server', effort = 'quick' } = this.#options;
     await using stack = new AsyncDisposableStack();
     const local = stack.use(await openChain([['local']]));
     const cache = this.#store.folder;
@@ -172,7 +175,7 @@ class Build {
         ...(signal && { signal }),
       });
     });
-    const inputs: Inputs = { definition, attrs, lock, code, tools, node, programs, hardware };
+    const inputs: Inputs = { definition, attrs, lock, code, tools, node, programs, hardware, effort };
     const buildId = buildIdOf(inputs);
     const folder = join(this.#work, 'images', buildId);
     const there = await findBuilt(folder);
@@ -207,7 +210,7 @@ class Build {
     inputs: Inputs,
     workshop: () => Promise<Workshop>,
   ): Promise<{ readonly layers: readonly Entry[]; readonly properties: readonly PropertyOutcome[] }> {
-    const { definition, attrs, lock, code, tools, hardware } = inputs;
+    const { definition, attrs, lock, code, tools, hardware, effort } = inputs;
     const { excludes } = attrs;
     const rootKey = baseRootKey(lock, code.root);
     const [base, upper] = splitDefinition(definition);
@@ -228,16 +231,16 @@ class Build {
     });
 
     const classes = HARDWARE[hardware];
-    const packagesKey = keyOf({ kind: 'packages 1', rootKey, code: code.layers, tools, excludes, classes });
+    const packagesKey = keyOf({ kind: 'packages 1', rootKey, code: code.layers, tools, excludes, classes, effort });
     const packages = async (): Promise<Entry> =>
       await this.#layer('layer of packages', packagesKey, async (out) => {
-        const options = { root: await root(), out, excludes, classes, ...this.#signal };
+        const options = { root: await root(), out, excludes, classes, effort, ...this.#signal };
         await recordPackages((await workshop()).seen(options.root), out);
         return { ...(await packPackages(await workshop(), options)) };
       });
 
     // What is applied below a layer of properties is in its key; so is the whole definition in that of the last.
-    const common = { rootKey, layers: code.layers, properties: code.properties, tools, excludes };
+    const common = { rootKey, layers: code.layers, properties: code.properties, tools, excludes, effort };
     const baseKey = keyOf({ kind: 'properties 1', ...common, definition: definitionDigest(base) });
     const baseUpper = once(async () => {
       const { entry } = await this.#timedEntry('apply properties', () =>
@@ -249,6 +252,7 @@ class Build {
             below: [],
             out,
             excludes,
+            effort,
           });
         }),
       );
@@ -261,7 +265,14 @@ class Build {
       const { entry } = await this.#timedEntry('apply programs', () =>
         this.#store.findOrMake('properties', key, async (out) => {
           const at = await workshop();
-          return await this.#apply(at, { definition: upper, root: await root(), below: [first], out, excludes });
+          return await this.#apply(at, {
+            definition: upper,
+            root: await root(),
+            below: [first],
+            out,
+            excludes,
+            effort,
+          });
         }),
       );
       return [first, entry];
@@ -280,9 +291,10 @@ class Build {
       readonly below: readonly Entry[];
       readonly out: string;
       readonly excludes: readonly string[];
+      readonly effort: Effort;
     },
   ): Promise<Readonly<Record<string, string>>> {
-    const { definition, root, out, excludes } = options;
+    const { definition, root, out, excludes, effort } = options;
     const { upper, merged } = await mountOverlay(workshop, root, options.below);
     await using chain = await openChain([...workshop.chain, ['chroot', { into: merged }]]);
     const trace = new PropertyTrace(workshop.seen(upper));
@@ -290,7 +302,7 @@ class Build {
     checkReport(report);
     await trace.record(out);
     await workshop.on.run(['umount', merged]);
-    const { rootBytes } = await packChanges(workshop, { upper, out, excludes, ...this.#signal });
+    const { rootBytes } = await packChanges(workshop, { upper, out, excludes, effort, ...this.#signal });
     return { rootBytes, outcomes: JSON.stringify(outcomesOfReport(report)) };
   }
 
@@ -364,6 +376,7 @@ interface Inputs {
   readonly node: NodeBinary;
   readonly programs: Readonly<Record<ProgramName, Bundle>>;
   readonly hardware: Hardware;
+  readonly effort: Effort;
 }
 
 interface Code {
@@ -380,7 +393,7 @@ const OUTCOMES = 'properties.json';
 
 /** The digest of what goes in: 20 hex digits, enough to tell images apart and to be read aloud. */
 function buildIdOf(inputs: Inputs): string {
-  const { definition, lock, code, tools, node, programs, hardware } = inputs;
+  const { definition, lock, code, tools, node, programs, hardware, effort } = inputs;
   const data = {
     format: 2,
     definition: definitionDigest(definition),
@@ -391,6 +404,7 @@ function buildIdOf(inputs: Inputs): string {
     zstd: process.versions.zstd,
     init: programs['init.mjs'].sha256,
     modules: HARDWARE[hardware],
+    effort,
   };
   return createHash('sha256').update(JSON.stringify(data)).digest('hex').slice(0, 20);
 }

@@ -15,7 +15,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { type Connection, text } from '../connections/connection.ts';
 import { depmod } from '../host/depmod.ts';
-import { makeSquashfs } from '../host/squashfs.ts';
+import { type Effort, makeSquashfs } from '../host/squashfs.ts';
 import { EPOCH_SECONDS } from './epoch.ts';
 import { chooseModules, loadOrder, type ModuleClass, moduleName } from './kernel-modules.ts';
 import { NODE_LIBRARIES, NODE_LOADER } from './node-runtime.ts';
@@ -41,6 +41,7 @@ export const LAYER_FILES = {
 export interface LayerOptions {
   /** Glob patterns, relative to the root, of what the image does not need. */
   readonly excludes: readonly string[];
+  readonly effort: Effort;
   readonly signal?: AbortSignal;
 }
 
@@ -91,6 +92,7 @@ export async function packPackages(
       folder: root,
       file: join(out, LAYER_FILES.root),
       timeSeconds: EPOCH_SECONDS,
+      effort: options.effort,
       exclude,
       ...(options.signal && { signal: options.signal }),
     });
@@ -125,8 +127,8 @@ export async function packChanges(
   await on.run(['sh', '-c', COPY_CHANGES, upper, tree]);
   const exclude = await findExcluded(seen(tree), options.excludes);
   const common = { folder: tree, timeSeconds: EPOCH_SECONDS, ...(options.signal && { signal: options.signal }) };
-  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.root), exclude });
-  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.whole), effort: 'quick' });
+  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.root), effort: options.effort, exclude });
+  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.whole) });
   await on.run(['rm', '-rf', tree]);
   return { rootBytes: String(await sizeOf(workshop, join(out, LAYER_FILES.root))) };
 }
