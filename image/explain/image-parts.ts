@@ -114,10 +114,10 @@ export function mergeLayers(parts: readonly ImagePart[]): MergedRoot {
   }
   return { visible: new Map([...visible].toSorted(([a], [b]) => (a < b ? -1 : 1))), hidden };
 
+  /** Of the layers below only: in its own layer a folder comes before what is in it. */
   function hideBelow(folder: string, by: PlacedEntry): void {
     for (const [path, placed] of visible) {
-      // What the upper layer itself has there comes later: a folder is before what is in it.
-      if (!path.startsWith(`${folder}/`) || placed.part === by.part) continue;
+      if (!path.startsWith(`${folder}/`)) continue;
       hidden.push({ ...placed, by });
       visible.delete(path);
     }

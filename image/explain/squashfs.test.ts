@@ -113,6 +113,20 @@ test('readSquashfs() says which packing it cannot read, and that a file is cut s
   assert.throws(() => readSquashfs(new Uint8Array(4096)), /no superblock/);
 });
 
+test('readSquashfs() reads what is not packed, and refuses folders in a circle', () => {
+  const image = Buffer.from(read('plain'));
+  const { entries } = readSquashfs(image);
+  assert.deepEqual(
+    entries.map(({ path }) => path),
+    ['', 'aaaa', 'aaaa/bbbb', 'aaaa/bbbb/cccc'],
+  );
+  assert.equal(Buffer.from(entries[3]?.content() ?? []).toString(), 'hi\n');
+  // A directory entry is: offset of the inode in its block, number, type, length of the name, name.
+  const offsetOf = (name: string): number => image.indexOf(name) - 8;
+  image.writeUInt16LE(image.readUInt16LE(offsetOf('aaaa')), offsetOf('bbbb'));
+  assert.throws(() => readSquashfs(image), /\/aaaa\/bbbb is a loop/);
+});
+
 test('readSquashfs() ends with ImageFormatError, whatever byte is altered', () => {
   const image = read('lz4');
   fc.assert(

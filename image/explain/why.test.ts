@@ -20,6 +20,7 @@ const PARTS = layersOf(
     'usr/bin/',
     'usr/bin/less=100',
     'bin>usr/bin',
+    'usr/sbin>/bin',
     'etc/',
     'etc/motd=5',
     'etc/old=7',
@@ -42,6 +43,7 @@ const ORIGINS = new Origins({
           'usr/bin',
           'usr/bin/less',
           'bin',
+          'usr/sbin',
           'etc',
           'etc/motd',
           'etc/old',
@@ -69,6 +71,14 @@ test('explainPath() follows links of folders to the file, and says which package
     '  through the link /bin -> usr/bin',
     '  file 0644, owner 0:0, 200 bytes, 100 in the image, in layer 1',
     '  from package less 668-1',
+  ]);
+});
+
+test('explainPath() follows a link that begins at the root', () => {
+  assert.deepEqual(why('/usr/sbin/less').slice(0, 3), [
+    '/usr/bin/less',
+    '  through the link /usr/sbin -> /bin',
+    '  through the link /bin -> usr/bin',
   ]);
 });
 
