@@ -24,6 +24,7 @@ export function formatDiff(diff: ImageDiff, options: { readonly files: number })
   section(lines, 'properties', (diff.properties ?? []).flatMap(describeProperty));
   section(lines, `files: ${countFiles(diff.files ?? [])}`, describeFiles(diff.files ?? [], options.files));
   section(lines, 'sizes', (diff.sizes ?? []).map(describeSize));
+  section(lines, 'sizes by package', (diff.packageSizes ?? []).filter(isVisible).map(describeSize));
   if (diff.identical === false && lines.length === 1) lines.push('nothing but the packing differs');
   return lines.map((line) => line.replaceAll(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, '$1…'));
 }
@@ -103,6 +104,11 @@ function describeFiles(files: readonly FileChange[], most: number): string[] {
   const lines = files.slice(0, most).map(({ path, change, what }) => `${SIGNS[change]} ${path}  ${what.join(', ')}`);
   const rest = files.length - lines.length;
   return rest > 0 ? [...lines, `… and ${rest} more; --files N or --json shows them`] : lines;
+}
+
+/** A share of a block that other files are in too changes by a few bytes with them: nobody wants to know. */
+function isVisible({ from = 0, to = 0 }: Change<number>): boolean {
+  return Math.abs(to - from) >= 1024;
 }
 
 function describeSize(change: Change<number>): string {

@@ -62,6 +62,8 @@ test('diffImages() compares packages, also those built again under the same vers
     '  ~ bash  5.2, built again  (±0 bytes)',
     '  - less  668-1  (-1000 bytes)',
     '  + nano  8  (+2.0 KiB)',
+    'sizes by package',
+    '  + nano  0 bytes -> 2.0 KiB  (+2.0 KiB)',
   ]);
 });
 
@@ -79,6 +81,7 @@ test('diffImages() compares kernel, Node, kernel options and sizes', () => {
     '  + quiet',
     '  + panic=10',
     'sizes',
+    '  ~ in all  4.0 KiB -> 8.0 KiB  (+4.0 KiB)',
     '  ~ layer 1  4.0 KiB -> 8.0 KiB  (+4.0 KiB)',
   ]);
 });

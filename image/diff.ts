@@ -71,7 +71,10 @@ export interface ImageDiff {
   readonly kernelOptions?: readonly Change<string>[];
   readonly properties?: readonly Change<PropertyApplication>[];
   readonly files?: readonly FileChange[];
+  /** Of kernel and parts of the initrd, and all of it together (`in all`), in bytes. */
   readonly sizes?: readonly Change<number>[];
+  /** Bytes in the image by package, also of those whose version did not change. */
+  readonly packageSizes?: readonly Change<number>[];
 }
 
 /** Compares two images. */
@@ -86,6 +89,7 @@ export function diffImages(from: DiffSide, to: DiffSide): ImageDiff {
   const identical = both(from.published, to.published, (a, b) => a.join() === b.join());
   const files = identical === true ? [] : both(from.files, to.files, diffFiles);
   const sizes = both(from.parts, to.parts, (a, b) => diffMaps(bytesOf(a), bytesOf(b), (was, is) => was === is));
+  const packageSizes = both(from.packageBytes, to.packageBytes, (a, b) => diffMaps(a, b, (was, is) => was === is));
   const lists = [packages, kernel, kernelOptions ?? [], properties ?? [], files ?? [], sizes ?? []];
   return {
     from: from.name,
@@ -98,6 +102,7 @@ export function diffImages(from: DiffSide, to: DiffSide): ImageDiff {
     ...(properties !== undefined && { properties }),
     ...(files !== undefined && { files }),
     ...(sizes !== undefined && { sizes }),
+    ...(packageSizes !== undefined && { packageSizes }),
   };
 }
 
@@ -230,7 +235,8 @@ function diffMaps<T>(
 }
 
 function bytesOf(parts: NonNullable<DiffSide['parts']>): Map<string, number> {
-  return new Map(parts.map(({ name, storedBytes }) => [name, storedBytes]));
+  const sum = parts.reduce((all, { storedBytes }) => all + storedBytes, 0);
+  return new Map([...parts.map(({ name, storedBytes }) => [name, storedBytes] as const), ['in all', sum]]);
 }
 
 function both<T, R>(from: T | undefined, to: T | undefined, compare: (from: T, to: T) => R): R | undefined {
