@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { digestsOf, firstDifference, INPUTS, type Inputs, openSmallImage } from './_small-image.ts';
+import { digestsOf, firstDifference } from './_image-difference.ts';
+import { INPUTS, type Inputs, openSmallImage } from './_small-image.ts';
 
 const STEPS = 5;
 
@@ -51,8 +52,12 @@ test(
       const quick = await small.build(kept, inputs);
       const clean = await small.build(await small.emptyWork(), inputs);
       assert.equal(clean.cached, false);
-      assert.equal(await firstDifference(quick, clean), undefined, `step ${step}: ${JSON.stringify(inputs)}`);
-      const { buildId = '', ...digests } = await digestsOf(quick);
+      assert.equal(
+        await firstDifference(quick.image, clean.image),
+        undefined,
+        `step ${step}: ${JSON.stringify(inputs)}`,
+      );
+      const { buildId = '', ...digests } = await digestsOf(quick.image);
       const before = seen.get(buildId);
       assert.ok(before === undefined || before === JSON.stringify(digests), 'one build id, two images');
       seen.set(buildId, JSON.stringify(digests));
