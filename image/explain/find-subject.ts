@@ -45,7 +45,7 @@ export interface SubjectImage {
 export class SubjectError extends Error {
   override readonly name = 'SubjectError';
   readonly hint: string =
-    'give a build id (see "buildos image list"), the folder of an image, a folder that "image publish" wrote, a manifest or a lock';
+    'give a build id (see "buildos image list"), the folder of an image, or a folder that "image publish" wrote; a path in an image comes second: buildos image explain IMAGE /usr/bin/less';
 }
 
 /**

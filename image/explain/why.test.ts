@@ -48,6 +48,7 @@ const ORIGINS = new Origins({
           'etc/motd',
           'etc/old',
           'usr/share/man/less.1',
+          'usr/lib/modules/6/kernel/fs/nfs/nfs.ko.xz',
           'usr/lib/modules/6/kernel/fs/btrfs/btrfs.ko.xz',
         ].map((path) => [path, less] as const),
       ),
@@ -97,6 +98,7 @@ test('explainPath() says what removed a file, what left it out, and that it neve
     '  is not in the image: left out when it was packed (image.excludes "usr/share/{man,info}")',
     '  from package less 668-1',
   ]);
+  assert.match(why('/usr/lib/modules/6/kernel/fs/nfs/nfs.ko')[1] ?? '', /those of the hardware profile are kept/);
   assert.deepEqual(why('/nowhere').slice(1), ['  is not in the image, and was not there when it was made']);
 });
 

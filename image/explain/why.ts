@@ -102,7 +102,7 @@ export function formatWhy(why: Why): string[] {
       lines.push('  is not in the image: it was removed after the packages were installed');
       break;
     case 'left-out':
-      lines.push(`  is not in the image: left out when it was packed${patternOf(why)}`);
+      lines.push(`  is not in the image: left out when it was packed${reasonOf(why)}`);
       break;
     case 'absent':
       lines.push('  is not in the image, and was not there when it was made');
@@ -120,8 +120,9 @@ export function formatWhy(why: Why): string[] {
   return lines;
 }
 
-function patternOf({ pattern }: Why): string {
-  return pattern === undefined ? '' : ` (image.excludes "${pattern}")`;
+function reasonOf({ path, pattern }: Why): string {
+  if (pattern !== undefined) return ` (image.excludes "${pattern}")`;
+  return path.startsWith('/usr/lib/modules/') ? ' (of the kernel modules those of the hardware profile are kept)' : '';
 }
 
 function describeEntry(entry: ImageEntry): string {
