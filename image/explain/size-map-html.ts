@@ -40,6 +40,8 @@ const closer = (item) => {
   map.classList.add('closer');
 };
 const back = () => { map.setAttribute('viewBox', whole); map.classList.remove('closer'); };
+// Browsers let the drawing itself take the focus when it listens to keys: that is for the tiles.
+map.setAttribute('tabindex', '-1');
 if (items.length > 0) items[0].setAttribute('tabindex', '0');
 map.addEventListener('mouseover', (event) => {
   const title = event.target.querySelector('title') ?? event.target.closest('.item');
