@@ -8,13 +8,19 @@ import { PropertyTrace } from './trace-properties.ts';
 import { formatContents, parseContents } from './trace.ts';
 
 /** What deploy tells at both ends of a property. */
-function apply(trace: PropertyTrace, name: string, act: () => void): void {
+function apply(trace: PropertyTrace, name: string, act?: () => void): void {
   const place = { depth: 0, index: 0, count: 1 };
   trace.note({ kind: 'started', description: name, ...place });
-  act();
+  act?.();
   trace.note({ kind: 'line', line: 'working' });
   const application = { p: `test.${name}`, a: [] };
-  const result = { application, description: name, outcome: 'changed', durationMs: 1, children: [] } as const;
+  const result = {
+    application,
+    description: name,
+    outcome: act ? 'changed' : 'ok',
+    durationMs: 1,
+    children: [],
+  } as const;
   trace.note({ kind: 'ended', result, ...place });
 }
 
@@ -31,7 +37,7 @@ test('PropertyTrace notes which property touched what, in order; not what is gon
     write('etc/passwd', 'root\n');
     write('scratch', 'x');
   });
-  apply(trace, 'nothing', () => undefined);
+  apply(trace, 'nothing');
   apply(trace, 'more users', () => {
     write('etc/passwd', 'root\nbuild\n');
     write('etc/group', 'build\n');
