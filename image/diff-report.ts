@@ -6,6 +6,8 @@ import { formatBytes, formatBytesDelta } from './explain/format-bytes.ts';
 /** What the letters before a line say. */
 const SIGNS = { added: '+', removed: '-', changed: '~' } as const;
 
+const MOST_SIZES = 20;
+
 /**
  * Formats a difference; digests are shortened.
  *
@@ -24,7 +26,7 @@ export function formatDiff(diff: ImageDiff, options: { readonly files: number })
   section(lines, 'properties', (diff.properties ?? []).flatMap(describeProperty));
   section(lines, `files: ${countFiles(diff.files ?? [])}`, describeFiles(diff.files ?? [], options.files));
   section(lines, 'sizes', (diff.sizes ?? []).map(describeSize));
-  section(lines, 'sizes by package', (diff.packageSizes ?? []).filter(isVisible).map(describeSize));
+  section(lines, 'sizes of packages of the same version', describePackageSizes(diff));
   if (diff.identical === false && lines.length === 1) lines.push('nothing but the packing differs');
   return lines.map((line) => line.replaceAll(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, '$1…'));
 }
@@ -106,9 +108,15 @@ function describeFiles(files: readonly FileChange[], most: number): string[] {
   return rest > 0 ? [...lines, `… and ${rest} more; --files N or --json shows them`] : lines;
 }
 
-/** A share of a block that other files are in too changes by a few bytes with them: nobody wants to know. */
-function isVisible({ from = 0, to = 0 }: Change<number>): boolean {
-  return Math.abs(to - from) >= 1024;
+/** The largest differences; packages that came, went or changed are listed with theirs already. */
+function describePackageSizes({ packages, packageSizes = [] }: ImageDiff): string[] {
+  const listed = new Set(packages.map(({ name }) => name));
+  const delta = ({ from = 0, to = 0 }: Change<number>): number => Math.abs(to - from);
+  // A share of a block that other files are in too changes by a few bytes with them: nobody wants to know.
+  const found = packageSizes.filter((change) => !listed.has(change.name) && delta(change) >= 1024);
+  const lines = found.toSorted((a, b) => delta(b) - delta(a)).map(describeSize);
+  const rest = lines.length - MOST_SIZES;
+  return rest > 0 ? [...lines.slice(0, MOST_SIZES), `… and ${rest} more; --json shows them`] : lines;
 }
 
 function describeSize(change: Change<number>): string {

@@ -62,8 +62,6 @@ test('diffImages() compares packages, also those built again under the same vers
     '  ~ bash  5.2, built again  (±0 bytes)',
     '  - less  668-1  (-1000 bytes)',
     '  + nano  8  (+2.0 KiB)',
-    'sizes by package',
-    '  + nano  0 bytes -> 2.0 KiB  (+2.0 KiB)',
   ]);
 });
 
@@ -83,6 +81,18 @@ test('diffImages() compares kernel, Node, kernel options and sizes', () => {
     'sizes',
     '  ~ in all  4.0 KiB -> 8.0 KiB  (+4.0 KiB)',
     '  ~ layer 1  4.0 KiB -> 8.0 KiB  (+4.0 KiB)',
+  ]);
+});
+
+test('diffImages() tells which packages take more or less under the same version, the most first', () => {
+  const packageBytes = new Map([
+    ['bash', 4000],
+    ['less', 3048],
+  ]);
+  assert.deepEqual(report({ packageBytes }), [
+    'sizes of packages of the same version',
+    '  + bash  0 bytes -> 3.9 KiB  (+3.9 KiB)',
+    '  ~ less  1000 bytes -> 3.0 KiB  (+2.0 KiB)',
   ]);
 });
 
