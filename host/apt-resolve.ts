@@ -32,6 +32,8 @@ export interface ResolveOptions {
   readonly keyring?: string;
   /** Refuse a `Release` past its `Valid-Until`; default: as this machine's apt does, which is to refuse it. */
   readonly checkValidUntil?: boolean;
+  /** How long to wait for an archive that does not answer, in whole seconds; default 30 s. */
+  readonly stallMs?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -79,18 +81,20 @@ export async function resolvePackages(on: Connection, options: ResolveOptions): 
   const config = await writeAptConfig(options);
   const run: RunOptions = {
     timeoutMs: 300_000,
+    // Once more on the command lines: what this machine's apt.conf.d says comes after APT_CONFIG.
     env: { APT_CONFIG: config, LC_ALL: 'C.UTF-8' },
     ...(options.signal && { signal: options.signal }),
   };
-  await update(on, options, run);
-  const wanted = ['apt-get', '-qq', '--print-uris', 'install', ...ALWAYS, ...options.packages];
+  const ours = `--config-file=${config}`;
+  await update(on, options, { argv: ['apt-get', ours, '-q', 'update', '-o', 'APT::Update::Error-Mode=any'], run });
+  const wanted = ['apt-get', ours, '-q', '--print-uris', 'install', ...ALWAYS, ...options.packages];
   const uris = text(await explained(on, wanted, run))
     .split('\n')
-    .filter(Boolean)
+    .filter((line) => line.startsWith("'"))
     .map(parseUri);
   if (uris.length === 0) throw new ResolveError('apt would install nothing', 'are the sources empty?');
   const names = uris.map(({ name, version }) => `${name}=${version}`);
-  const stanzas = text(await explained(on, ['apt-cache', 'show', '--no-all-versions', ...names], run));
+  const stanzas = text(await explained(on, ['apt-cache', ours, 'show', '--no-all-versions', ...names], run));
   const byUri = new Map<string, ResolvedPackage>();
   for (const stanza of stanzas.split(/\n\n+/)) {
     for (const [source, { uri }] of options.sources.entries()) {
@@ -124,7 +128,12 @@ export function parseUri(line: string): { readonly uri: string; readonly name: s
       'a line with the URI of a .deb is expected',
     );
   }
-  return { uri: decodeURIComponent(uri), name, version: decodeURIComponent(version) };
+  // apt takes the empty host out of file:///srv/debian.
+  return {
+    uri: decodeURIComponent(uri).replace(/^file:\/(?!\/)/, 'file:///'),
+    name,
+    version: decodeURIComponent(version),
+  };
 }
 
 function parseStanza(stanza: string, source: number): ResolvedPackage | undefined {
@@ -136,9 +145,13 @@ function parseStanza(stanza: string, source: number): ResolvedPackage | undefine
   return { name, version, architecture, source, path: path.replace(/^\.\//, ''), sizeBytes: Number(size), sha256 };
 }
 
-async function update(on: Connection, options: ResolveOptions, run: RunOptions): Promise<void> {
+async function update(
+  on: Connection,
+  options: ResolveOptions,
+  { argv, run }: { readonly argv: readonly string[]; readonly run: RunOptions },
+): Promise<void> {
   try {
-    await on.run(['apt-get', '-q', 'update', '-o', 'APT::Update::Error-Mode=any'], run);
+    await on.run(argv, run);
   } catch (cause) {
     if (!(cause instanceof CommandError) || cause.failure !== 'status') throw cause;
     const said = messagesOf(cause);
@@ -159,7 +172,8 @@ async function explained(on: Connection, argv: readonly string[], run: RunOption
 /** What apt complains of, without its prefixes, each complaint once. */
 function messagesOf(error: CommandError): string {
   const lines = Buffer.concat([error.stdout, error.stderr]).toString('utf8').split('\n');
-  const errors = lines.filter((line) => /^(E|Err):/.test(line)).map((line) => line.replace(/^E: /, ''));
+  // Of whom it does not trust it only warns, and says why; the error is that there is no signature then.
+  const errors = lines.filter((line) => /^(E:|W: GPG error)/.test(line)).map((line) => line.replace(/^[EW]: /, ''));
   const depends = lines.filter((line) => /^ +\S+ ?:? +(Depends|PreDepends|Conflicts|Breaks):/.test(line));
   return [...new Set([...errors.slice(0, 3), ...depends.slice(0, 5)].map((line) => line.trim()))].join('; ');
 }
@@ -182,7 +196,7 @@ const HINTS: readonly (readonly [RegExp, string])[] = [
     /hash sum mismatch|unexpected size|clearsigned file isn't valid/i,
     'the mirror is being updated, or something between changes what it serves: try again, or another --mirror',
   ],
-  [/unmet dependencies|Conflicts|Breaks/i, 'these packages cannot be together in this suite'],
+  [/held broken packages|Depends:|Conflicts:|Breaks:/i, 'these packages cannot be together in this suite'],
 ];
 
 const hintFor = (said: string): string =>
@@ -209,7 +223,7 @@ async function readReleases(options: ResolveOptions): Promise<Resolved['releases
 }
 
 async function writeAptConfig(options: ResolveOptions): Promise<string> {
-  const { state, sources, architecture, keyring = KEYRING } = options;
+  const { state, sources, architecture, keyring = KEYRING, stallMs = 30_000 } = options;
   await mkdir(join(state, 'lists/partial'), { recursive: true });
   await mkdir(join(state, 'cache/archives/partial'), { recursive: true });
   const trust = keyring === 'trusted' ? 'trusted=yes' : `signed-by=${keyring}`;
@@ -235,8 +249,8 @@ async function writeAptConfig(options: ResolveOptions): Promise<string> {
     'APT::Sandbox::User': 'root',
     'Acquire::Languages': 'none',
     'Acquire::Retries': '2',
-    'Acquire::http::Timeout': '30',
-    'Acquire::https::Timeout': '30',
+    'Acquire::http::Timeout': String(Math.ceil(stallMs / 1000)),
+    'Acquire::https::Timeout': String(Math.ceil(stallMs / 1000)),
     ...(options.checkValidUntil !== undefined && {
       'Acquire::Check-Valid-Until': String(options.checkValidUntil),
       'Acquire::Check-Date': String(options.checkValidUntil),

@@ -28,8 +28,12 @@ export interface ChoiceOptions {
   /** `trusted`: an archive of one's own, without signatures. Default: Debian's keys. */
   readonly keyring?: string;
   readonly checkValidUntil?: boolean;
+  /** How long to wait for an archive that does not answer; default 30 s. */
+  readonly stallMs?: number;
   readonly signal?: AbortSignal;
 }
+
+const STALL_MS = 30_000;
 
 /** An archive did not answer as an archive does. */
 export class ArchiveError extends Error {
@@ -69,7 +73,7 @@ export function debianArchives(options: { readonly suite: string; readonly mirro
  */
 export async function chooseFromArchives(on: Connection, options: ChoiceOptions): Promise<PackageLock> {
   const requested = [...new Set(options.packages)].sort();
-  const releases = await Promise.all(options.sources.map((source) => lookAtInRelease(source, options.signal)));
+  const releases = await Promise.all(options.sources.map((source) => lookAtInRelease(source, options)));
   const question = { format: 1, suite: options.suite, sources: options.sources, requested, keyring: options.keyring };
   const fileFor = (releases: readonly string[]): string =>
     join(options.cache, 'choices', `${keyOf([question, releases])}.json`);
@@ -87,6 +91,7 @@ export async function chooseFromArchives(on: Connection, options: ChoiceOptions)
     state: state.path,
     ...(options.keyring !== undefined && { keyring: options.keyring }),
     ...(options.checkValidUntil !== undefined && { checkValidUntil: options.checkValidUntil }),
+    ...(options.stallMs !== undefined && { stallMs: options.stallMs }),
     ...(options.signal && { signal: options.signal }),
   });
   const lock: PackageLock = {
@@ -156,10 +161,10 @@ export function withMirror(lock: PackageLock, mirror: string | undefined): Packa
 /** What an archive has published last. It is not checked here: a choice is known by the digest of what apt has checked. */
 async function lookAtInRelease(
   source: AptSource,
-  signal?: AbortSignal,
+  limits: Pick<ChoiceOptions, 'stallMs' | 'signal'>,
 ): Promise<{ readonly sha256: string; readonly validUntil: Date | undefined }> {
   const place = source.suite.endsWith('/') ? source.suite : `dists/${source.suite}/`;
-  const content = await fetchWhole(`${source.uri}/${place}InRelease`, signal);
+  const content = await fetchWhole(`${source.uri}/${place}InRelease`, limits);
   const validUntil = /^Valid-Until: *(.+)$/m.exec(Buffer.from(content).toString('utf8'))?.[1];
   return {
     sha256: createHash('sha256').update(content).digest('hex'),
@@ -167,13 +172,16 @@ async function lookAtInRelease(
   };
 }
 
-async function fetchWhole(url: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+async function fetchWhole(
+  url: string,
+  { stallMs = STALL_MS, signal }: Pick<ChoiceOptions, 'stallMs' | 'signal'>,
+): Promise<Uint8Array> {
   if (url.startsWith('file:')) {
     return await readFile(new URL(url)).catch((cause: unknown) => {
       throw new ArchiveError(url, 'no such file', { cause });
     });
   }
-  const limits = [AbortSignal.timeout(60_000), ...(signal ? [signal] : [])];
+  const limits = [AbortSignal.timeout(stallMs), ...(signal ? [signal] : [])];
   try {
     const response = await fetch(url, { signal: AbortSignal.any(limits) });
     if (!response.ok) throw new ArchiveError(url, `HTTP ${response.status}`);
@@ -182,7 +190,7 @@ async function fetchWhole(url: string, signal: AbortSignal | undefined): Promise
     signal?.throwIfAborted();
     if (cause instanceof ArchiveError) throw cause;
     const timeout = cause instanceof Error && cause.name === 'TimeoutError';
-    throw new ArchiveError(url, timeout ? 'no answer within 60 s' : 'no answer', { cause });
+    throw new ArchiveError(url, timeout ? `no answer within ${stallMs / 1000} s` : 'no answer', { cause });
   }
 }
 
