@@ -48,10 +48,15 @@ export async function findOrMakeBaseRoot(
   return await store.findOrMake('roots', baseRootKey(lock, code), async (out) => {
     options.onStep?.('fetch packages');
     const debs = await fetchPackages({ ...options, cache: store.folder });
-    options.onStep?.('bootstrap');
     const workshop = await options.workshop();
     const root = join(workshop.folder, 'bootstrap');
-    await bootstrapRoot(workshop, { lock, debs, root, ...(options.signal && { signal: options.signal }) });
+    await bootstrapRoot(workshop, {
+      lock,
+      debs,
+      root,
+      ...(options.onStep && { onStep: options.onStep }),
+      ...(options.signal && { signal: options.signal }),
+    });
     options.onStep?.('keep root');
     await makeSquashfs(workshop.on, {
       folder: root,

@@ -27,6 +27,7 @@ import { type PropertyApplication, readRegistered } from '../properties/property
 import { baseRootKey, findOrMakeBaseRoot, mountBaseRoot } from './base-root.ts';
 import { type Bundle, findOrBundle } from './bundle.ts';
 import { type BuiltImage, formatBuiltImage, IMAGE_JSON, readImage } from './built-image.ts';
+import { DiskFullError, isDiskFull } from './disk-full.ts';
 import { atEpoch } from './epoch.ts';
 import { HARDWARE, type Hardware } from './kernel-modules.ts';
 import { mountOverlay, packChanges, packPackages } from './layers.ts';
@@ -40,7 +41,7 @@ import { findTools } from './tools.ts';
 import { recordPackages } from './trace-packages.ts';
 import { PropertyTrace } from './trace-properties.ts';
 import { writeContents } from './trace.ts';
-import { openWorkshop, type Workshop } from './workshop.ts';
+import { openWorkshop, removeLeftOver, type Workshop } from './workshop.ts';
 
 /** Our programs in an image, by the name of their file in `/usr/lib/buildos`. */
 const PROGRAMS = {
@@ -80,9 +81,11 @@ export interface BuildOptions {
   /** How hard to compress the root; default `quick`. */
   readonly effort?: Effort;
   readonly note?: string;
+  /** Whether to work in RAM; default: when there is enough. */
+  readonly ram?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (line: string) => void;
-  /** Told when a step begins. */
+  /** Told when a step begins that is not in the cache. */
   readonly onStep?: (step: string) => void;
 }
 
@@ -110,6 +113,7 @@ export interface BuildResult {
  * @throws {LockMismatchError} when the lock is for other packages
  * @throws {ArchiveError | ResolveError | FetchError} when packages cannot be had
  * @throws {BootstrapError} when they cannot be installed
+ * @throws {DiskFullError} when there is no room left; what was made before stays in the cache
  * @throws {CommandError} when a tool fails
  */
 export async function buildImage(options: BuildOptions): Promise<BuildResult> {
@@ -118,6 +122,7 @@ export async function buildImage(options: BuildOptions): Promise<BuildResult> {
   try {
     return await new Build(options).run();
   } catch (error) {
+    if (isDiskFull(error)) throw new DiskFullError(resolve(options.work), error);
     // The entry is removed: what was made of it is made again.
     if (!(error instanceof DamagedEntryError)) throw error;
     options.onProgress?.(`${error.message}; it is made again`);
@@ -148,7 +153,7 @@ class Build {
   }
 
   async run(): Promise<BuildResult> {
-    const { hardware = 'server', effort = 'quick' } = this.#options;
+    const { hardware = 'server', effort = 'quick', ram } = this.#options;
     await using stack = new AsyncDisposableStack();
     const local = stack.use(await openChain([['local']]));
     const cache = this.#store.folder;
@@ -184,7 +189,9 @@ class Build {
 
     const pinned = this.#options.lock === undefined ? 'not pinned: no lock' : `pinned by ${this.#options.lock.file}`;
     this.#say(`Debian ${lock.suite}: ${lock.packages.length} packages, ${pinned}`);
-    const workshop = once(async () => stack.use(await openWorkshop(join(this.#work, 'tmp'))));
+    const workshop = once(async () =>
+      stack.use(await openWorkshop(join(this.#work, 'tmp'), ram === undefined ? {} : { ram })),
+    );
     const { layers, properties } = await this.#layers(inputs, workshop);
     this.#say(`Packing ${buildId}`);
     const image = await this.#timed('pack', () => this.#pack(inputs, { buildId, layers, properties }));
@@ -234,7 +241,9 @@ class Build {
     const packagesKey = keyOf({ kind: 'packages 1', rootKey, code: code.layers, tools, excludes, classes, effort });
     const packages = async (): Promise<Entry> =>
       await this.#layer('layer of packages', packagesKey, async (out) => {
-        const options = { root: await root(), out, excludes, classes, effort, ...this.#signal };
+        const lowest = await root();
+        this.#options.onStep?.('pack packages');
+        const options = { root: lowest, out, excludes, classes, effort, ...this.#signal };
         await recordPackages((await workshop()).seen(options.root), out);
         return { ...(await packPackages(await workshop(), options)) };
       });
@@ -245,10 +254,12 @@ class Build {
     const baseUpper = once(async () => {
       const { entry } = await this.#timedEntry('apply properties', () =>
         this.#store.findOrMake('properties', baseKey, async (out) => {
+          const [at, lowest] = [await workshop(), await root()];
+          this.#options.onStep?.('apply properties');
           this.#say(`Applying ${base.properties.length} properties`);
-          return await this.#apply(await workshop(), {
+          return await this.#apply(at, {
             definition: base,
-            root: await root(),
+            root: lowest,
             below: [],
             out,
             excludes,
@@ -264,10 +275,11 @@ class Build {
       const key = keyOf({ kind: 'programs 1', ...common, baseKey, definition: definitionDigest(upper) });
       const { entry } = await this.#timedEntry('apply programs', () =>
         this.#store.findOrMake('properties', key, async (out) => {
-          const at = await workshop();
+          const [at, lowest] = [await workshop(), await root()];
+          this.#options.onStep?.('apply programs');
           return await this.#apply(at, {
             definition: upper,
-            root: await root(),
+            root: lowest,
             below: [first],
             out,
             excludes,
@@ -318,7 +330,8 @@ class Build {
     const parent = join(this.#work, 'images');
     const scratch = join(this.#work, 'tmp');
     for (const folder of [parent, scratch]) await mkdir(folder, { recursive: true });
-    // Named like a workshop: what a killed build left there, the next one removes.
+    await removeLeftOver(scratch);
+    // Named like a workshop, so that the next build removes it if this one is killed.
     const out = await mkdtemp(join(scratch, `build-${process.pid}-`));
     try {
       const init = inputs.programs['init.mjs'];
@@ -360,7 +373,6 @@ class Build {
   }
 
   async #timedEntry<T extends { readonly cached: boolean }>(name: string, act: () => Promise<T>): Promise<T> {
-    this.#options.onStep?.(name);
     return await this.#timings.measure(name, act, ({ cached }) => cached);
   }
 }

@@ -5,7 +5,7 @@
  * writes, and whatever was cut off.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, open, rename, rm, stat, utimes } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LockedPackage, PackageLock } from '../manifests/package-lock.ts';
 import { partSuffix } from './store.ts';
@@ -15,6 +15,9 @@ const PARALLEL = 8;
 
 /** An archive that does not send a byte for so long is given up. */
 const STALL_MS = 30_000;
+
+/** A download in which nothing has come for so long is nobody's any more. */
+const ABANDONED_MS = 3_600_000;
 
 /** How often a package is tried on each place. */
 const TRIES = 2;
@@ -78,6 +81,7 @@ export async function fetchPackages(options: FetchOptions): Promise<readonly str
   if (missing.length === 0) return files;
   const mebibytes = missing.reduce((sum, { each }) => sum + each.sizeBytes, 0) / 2 ** 20;
   options.onProgress?.(`Fetching ${missing.length} packages, ${mebibytes.toFixed(1)} MiB`);
+  await removeParts(folder);
   // The largest first: the last download is then a short one.
   missing.sort((a, b) => b.each.sizeBytes - a.each.sizeBytes);
   const failed = new AbortController();
@@ -97,6 +101,16 @@ export async function fetchPackages(options: FetchOptions): Promise<readonly str
   const [first] = (await Promise.allSettled(workers)).filter((result) => result.status === 'rejected');
   if (first !== undefined) throw failed.signal.reason ?? first.reason;
   return files;
+}
+
+/** Removes what downloads that were killed have left. */
+async function removeParts(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.includes('.part-')) continue;
+    const file = join(folder, name);
+    const changed = (await stat(file).catch(() => undefined))?.mtimeMs;
+    if (changed !== undefined && Date.now() - changed > ABANDONED_MS) await rm(file, { force: true });
+  }
 }
 
 async function fetchOne(

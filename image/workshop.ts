@@ -10,13 +10,14 @@ import { join } from 'node:path';
 import type { Chain, Connection } from '../connections/connection.ts';
 import { openChain } from '../connections/open.ts';
 import { start } from '../connections/process.ts';
+import { atEpoch } from './epoch.ts';
 
 /** A root with compilers, and what is made of it, take less than this. */
 const RAM_NEEDED_KIB = 3 * 2 ** 20;
 
 /** A folder, and mounts, that live as long as this does. */
 export interface Workshop extends AsyncDisposable {
-  /** Programs that see the folder and the mounts of the workshop. */
+  /** Programs that see the folder and the mounts of the workshop, and no locale, time zone and date of this machine. */
   readonly on: Connection;
   /** How to get there, for hops that go on from there. */
   readonly chain: Chain;
@@ -70,7 +71,7 @@ export async function openWorkshop(parent: string, options: { readonly ram?: boo
     throw new WorkshopError(`Cannot open a mount namespace for the build: ${holder.stderr.tail(2).join(' ')}`);
   }
   const chain: Chain = [['local'], ['nsenter', { pid: holder.pid }]];
-  const on = stack.use(await openChain(chain));
+  const on = stack.use(atEpoch(await openChain(chain)));
   const held = stack.move();
   return {
     on,
@@ -87,8 +88,8 @@ async function availableMemoryKiB(): Promise<number> {
   return Number(/^MemAvailable: *(\d+) kB$/m.exec(text)?.[1] ?? 0);
 }
 
-/** Folders of builds whose process is gone. */
-async function removeLeftOver(parent: string): Promise<void> {
+/** Removes the folders of builds whose process is gone. */
+export async function removeLeftOver(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
     const pid = /^build-(\d+)-/.exec(name)?.[1];
     if (pid === undefined || Number(pid) === process.pid) continue;
