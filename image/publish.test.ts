@@ -113,6 +113,21 @@ test('publishImage() gives single hosts their options, for every boot loader', a
   assert.match(await readFile(join(into, 'boot.ipxe'), 'utf8'), /chain --autofree hosts\/\$\{netX\/mac:hexhyp\}\.ipxe/);
 });
 
+test('publishImage() has GRUB read over HTTP where it can, and over TFTP else', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  const image = await fakeImage(scratch.folder, 'a'.repeat(20));
+  const read = async (name: string): Promise<string> => await readFile(join(into, name), 'utf8');
+  await publishImage({ image, into, url: 'http://192.0.2.1:81/os/' });
+  assert.match(await read('grub.cfg'), /^if insmod http; then set base='\(http,192\.0\.2\.1:81\)\/os'; fi$/m);
+  assert.match(await read('grub.cfg'), /^ +linux \$base\/versions\/a{20}\/buildos-image 'panic=30' /m);
+  assert.match(await read('pxelinux.cfg/default'), /^ +KERNEL versions\/a{20}\/buildos-image$/m);
+  for (const url of ['https://192.0.2.1/os', undefined]) {
+    await publishImage({ image, into, ...(url !== undefined && { url }) });
+    assert.doesNotMatch(await read('grub.cfg'), /http,/, 'GRUB has no TLS');
+  }
+});
+
 test('publishImage() refuses what no host could use, before it changes anything', async () => {
   await using scratch = await temporary();
   const into = join(scratch.folder, 'www');
@@ -176,7 +191,16 @@ test('publishImage() refuses half a signing key, and a stub that is none', async
   const stub = join(scratch.folder, 'stub');
   await writeFile(stub, 'no program');
   await assert.rejects(publishImage({ image, into, uki: { stub, key: 'k' } }), /key and certificate go together/);
+  await assert.rejects(
+    publishImage({ image, into, iso: { stub, certificate: 'c' } }),
+    /key and certificate go together/,
+  );
+  await assert.rejects(
+    publishImage({ image, into, loaders: { bios: 'ipxe', uefi: 'uki' } }),
+    /none is to be published/,
+  );
   await assert.rejects(publishImage({ image, into, uki: { stub } }), /it is no PE image/);
+  await assert.rejects(publishImage({ image, into, iso: { stub } }), /it is no PE image/);
   await assert.rejects(readlink(join(into, 'current')), /ENOENT/);
   const left = (await readdir(into, { recursive: true })).filter((name) => name.includes('.part-'));
   assert.deepEqual(left, []);
