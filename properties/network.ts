@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type Arg, arg, textThat } from './args.ts';
 import { definePropertyList, onChange } from './combinators.ts';
 import { hasContent } from './file.ts';
-import { type HostWriter, type PropertyApplication, defineProperty } from './property.ts';
+import { type HostWriter, NOTHING_TO_TAKE_BACK, type PropertyApplication, defineProperty } from './property.ts';
 
 /** A network device as it should be. */
 export type DeviceOptions = {
@@ -94,7 +94,9 @@ export const device: (name: string, device: DeviceOptions) => PropertyApplicatio
 export const reloaded: () => PropertyApplication = defineProperty<[]>({
   id: 'network.reloaded',
   kind: 'posix',
-  about: 'Where systemd-networkd runs, it reads its files anew. network.file() does this by itself.',
+  ...NOTHING_TO_TAKE_BACK,
+  about:
+    'Where systemd-networkd runs, it reads its files anew. network.file() does this by itself. Unapplied: nothing.',
   example: [],
   args: [],
   describe: () => 'systemd-networkd reads its files',

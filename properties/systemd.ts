@@ -15,6 +15,7 @@ import {
   type PropertyApplication,
   FailedChangeError,
   InapplicablePropertyError,
+  NOTHING_TO_TAKE_BACK,
   type Outcome,
   defineProperty,
 } from './property.ts';
@@ -216,9 +217,10 @@ export const stopped: (names: readonly string[]) => PropertyApplication = define
 export const restarted: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
   id: 'systemd.restarted',
   kind: 'posix',
+  ...NOTHING_TO_TAKE_BACK,
   describe: (names) => `restarted: ${names.join(' ')}`,
   about:
-    'Units are started anew, each time that this is applied: onChange(…, systemd.restarted([…])). In an image nothing happens.',
+    'Units are started anew, each time that this is applied: onChange(…, systemd.restarted([…])). In an image nothing happens. Unapplied: nothing.',
   example: [['ssh.service']],
   args: [NAMES],
   apply: async (host, names) => await ifLive(host, ['systemctl', 'restart', '--', ...names]),
@@ -228,10 +230,11 @@ export const restarted: (names: readonly string[]) => PropertyApplication = defi
 export const reloaded: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
   id: 'systemd.reloaded',
   kind: 'posix',
+  ...NOTHING_TO_TAKE_BACK,
   describe: (names) => `reloaded: ${names.join(' ')}`,
   about:
     'Units that run read their configuration anew, or are restarted when they cannot, each time that this is applied: ' +
-    'onChange(…, systemd.reloaded([…])). In an image nothing happens.',
+    'onChange(…, systemd.reloaded([…])). In an image nothing happens. Unapplied: nothing.',
   example: [['ssh.service']],
   args: [NAMES],
   apply: async (host, names) => await ifLive(host, ['systemctl', 'try-reload-or-restart', '--', ...names]),
