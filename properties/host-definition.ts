@@ -22,8 +22,8 @@ export interface HostBase {
  *
  * ```ts
  * // my-host.ts
- * import * as apt from './properties/apt.ts';
- * import type { HostDefinition } from './properties/host-definition.ts';
+ * import * as apt from 'buildos/properties/apt.ts';
+ * import type { HostDefinition } from 'buildos/properties/host-definition.ts';
  *
  * export const host: HostDefinition = {
  *   name: 'my-host',

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { absent } from './file.ts';
 import { HostDefinitionError } from './host-definition.ts';
 import { loadHostDefinition } from './load-host.ts';
 
@@ -39,6 +40,17 @@ for (const [name, text] of RIGHT) {
   });
 }
 
+test('a definition anywhere imports our files as buildos/…, the very ones', async () => {
+  const path = join(folder, 'elsewhere.ts');
+  const imports = `import { absent } from 'buildos/properties/file.ts';\nimport type { HostDefinition } from 'buildos/properties/host-definition.ts';`;
+  writeFileSync(
+    path,
+    `${imports}\nexport const host: HostDefinition = ${HOST.replace('file.absent', 'absent')};\nexport { absent };\n`,
+  );
+  const loaded = await loadHostDefinition(path);
+  assert.deepEqual(loaded.define(undefined).properties, [absent('/x')]);
+});
+
 const WRONG: readonly (readonly [name: string, text: string, message: RegExp])[] = [
   ['nothing', '', /it exports nothing/],
   ['something else', 'export const a = 1, b = "x";', /it exports a, b$/],
@@ -61,8 +73,9 @@ const WRONG: readonly (readonly [name: string, text: string, message: RegExp])[]
     /properties\.0 is wrong/,
   ],
   ['a function that returns none', 'export const host = () => 5;', /what "host" of .* returns/],
-  ['a module that throws', `throw new Error('broken');`, /Cannot load the host definition/],
-  ['a module that is none', 'export const = ;', /Cannot load the host definition/],
+  ['a module that throws', `throw new Error('broken');`, /Cannot load the host definition "(.*)" at \1:2$/],
+  ['a module that is none', 'export const = ;', /Cannot load the host definition "(.*)" at \1:2$/],
+  ['no TypeScript that Node takes', 'enum X { A }', /Cannot load the host definition "(.*)" at \1:2$/],
 ];
 
 for (const [name, text, message] of WRONG) {
