@@ -178,8 +178,11 @@ class GsoPeerSocket implements PeerSocket, Hearer {
     this.#fd = fd;
     this.handler = handler;
     this.packetBytes = to.burst?.packetBytes ?? 0;
-    if (fd >= 0) engine.inbox.add(fd, this);
+    let isAdded = fd < 0;
     socket.on('message', (bytes) => {
+      // Not before: a forged address never sends anything.
+      if (!isAdded && this.#fd >= 0) engine.inbox.add(fd, this);
+      isAdded = true;
       handler.onDatagram(bytes);
       engine.inbox.turn();
     });

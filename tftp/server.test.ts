@@ -749,3 +749,30 @@ test('servers that come and go leave no descriptor behind', async (driver) => {
   for (let index = 0; index < 50; index += 1) await cycle();
   await until(() => descriptors() <= before);
 });
+
+test('while requests pour in that are never followed up, who has read before is served; strangers in part', async (driver) => {
+  using folder = makeFolder({ file: 'x'.repeat(100) });
+  const events: TransferEvent[] = [];
+  const onTransfer = (event: TransferEvent): void => void events.push(event);
+  await using server = await serveFolder({ driver, folder: folder.path, ...onLoopback, onTransfer });
+  await using probes = new AsyncDisposableStack();
+  const readAs = async (address: string): Promise<void> => {
+    const probe = probes.use(Probe.open(address));
+    probe.read(server.port, 'file');
+    const { port } = await probe.expectData(1);
+    probe.send(port, encodeAck(1));
+  };
+  await readAs('127.0.0.2');
+  await until(() => events.length === 1);
+  for (let index = 0; index < 300; index += 1) probes.use(Probe.open('127.0.0.3')).read(server.port, 'file');
+  await until(() => server.transfers >= 300);
+  await sleep(300);
+  const stranger = probes.use(Probe.open('127.0.0.4'));
+  // More than one in a turn of the loop, so that some come while strangers wait.
+  await until(() => {
+    for (let index = 0; index < 50; index += 1) stranger.read(server.port, `none ${index}`);
+    return events.some((event) => /never followed up; \d+ were ignored/.test(event.error ?? ''));
+  });
+  assert.match(await stranger.expectError(1), /not found/);
+  await readAs('127.0.0.2');
+});
