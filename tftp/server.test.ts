@@ -280,7 +280,8 @@ test('the granted timeout is the wait before the first repeat', async (driver) =
   assert.equal((await probe.next()).packet.kind, 'oack');
   assert.equal((await probe.next()).packet.kind, 'oack');
   const waitedMs = performance.now() - startedMs;
-  assert.ok(waitedMs > 1900 && waitedMs < 2600, `${waitedMs} ms`);
+  // Without it, it is 1 s.
+  assert.ok(waitedMs > 1900, `${waitedMs} ms`);
 });
 
 test('tsize of an empty file is left out: curl takes 0 for an error', async (driver) => {
