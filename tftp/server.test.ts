@@ -140,7 +140,7 @@ function makeFolder(files: Readonly<Record<string, string>> = {}): Disposable & 
 const onLoopback = { address: HOST, port: 0 } as const;
 const until = async (isTrue: () => boolean): Promise<void> => {
   for (let tries = 0; !isTrue(); tries += 1) {
-    assert.ok(tries < 300, 'it does not become true');
+    assert.ok(tries < 1000, 'it does not become true');
     await sleep(10);
   }
 };
