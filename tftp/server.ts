@@ -373,17 +373,22 @@ class Server implements TftpServer {
   /** Transfers whose peer has never answered. */
   #unanswered(): { readonly count: number; readonly sinceMs: number } {
     const [oldest] = this.#unproven;
-    return { count: this.#unproven.size, sinceMs: oldest?.startedMs ?? Infinity };
+    return { count: this.#unproven.size, sinceMs: this.#isFull() ? -Infinity : (oldest?.startedMs ?? Infinity) };
   }
 
   /** Room for one more: when all is full, whoever asked first and never answered has to go (perhaps a forged address). */
   #makeRoom(address: string): boolean {
-    const { transfersMax = TRANSFERS_MAX, transfersPerPeerMax = TRANSFERS_PER_PEER_MAX } = this.#options;
+    const { transfersPerPeerMax = TRANSFERS_PER_PEER_MAX } = this.#options;
     if ((this.#perPeer.get(address) ?? 0) >= transfersPerPeerMax) return false;
-    if (this.#running.size - this.#dallying.size + this.#opening.size < transfersMax) return true;
+    if (!this.#isFull()) return true;
     const [oldest] = this.#unproven;
     oldest?.stop(ERROR_CODE.notDefined, 'the server is busy');
     return oldest !== undefined;
+  }
+
+  #isFull(): boolean {
+    const { transfersMax = TRANSFERS_MAX } = this.#options;
+    return this.#running.size - this.#dallying.size + this.#opening.size >= transfersMax;
   }
 
   async #open(packet: RequestPacket, request: Uint8Array, asker: Asker): Promise<void> {

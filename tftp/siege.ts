@@ -2,9 +2,9 @@
  * Which requests are taken while more ask than can be served: forged addresses, mostly, that never answer. Pure but for what
  * it remembers.
  *
- *   many unanswered transfers, the oldest for long?  no ──▶ all are taken
+ *   many unanswered transfers, the oldest for long, or no room?   no ──▶ all are taken
  *         │ yes
- *   an address that has answered lately?             yes ──▶ taken
+ *   an address that has answered lately?                          yes ──▶ taken
  *         │ no
  *   a tenth of the time for all of these: taken as far as it goes, passed over beyond that (who is honest asks again)
  *
@@ -13,8 +13,8 @@
 
 /** Fewer than these are no burden. */
 const UNANSWERED_MIN = 256;
-/** The oldest of them for so long: it is not the server who is slow. */
-const UNANSWERED_MS = 250;
+/** The oldest of them for so long, and its first repeat was in vain: it is not the server who is slow. */
+const UNANSWERED_MS = 1250;
 /** Time left for others, for each ms that was spent on a request of an unknown address. */
 const OTHERS_SHARE = 9;
 /** Addresses that are remembered. */
@@ -44,7 +44,7 @@ export class Siege {
    * Whether a request is taken.
    *
    * @param unanswered.count - transfers whose peer has never answered
-   * @param unanswered.sinceMs - when the oldest of them began
+   * @param unanswered.sinceMs - when the oldest of them began; -Infinity: there is no room for more
    */
   admits(
     address: string,
