@@ -96,7 +96,7 @@ function formatPxelinux(config: BootConfig, args: readonly string[]): string {
 function formatGrub(config: BootConfig): string {
   const http = config.url === undefined ? undefined : grubHttp(config.url);
   const linux = (args: readonly string[]): string =>
-    `    linux $base/${config.folder}/buildos-image ${args.map(grubQuote).join(' ')}`;
+    `    linux $base/${config.folder}/buildos-image ${args.map(grubArgument).join(' ')}`;
   const hosts = Object.entries(config.hosts).flatMap(([mac, args], index) => [
     `  ${index === 0 ? 'if' : 'elif'} [ "$net_default_mac" = '${mac}' ]; then`,
     linux([...config.args, ...args]),
@@ -125,6 +125,11 @@ function formatGrub(config: BootConfig): string {
 /** A word that GRUB's shell leaves as it is. */
 function grubQuote(word: string): string {
   return `'${word.replaceAll("'", String.raw`'\''`)}'`;
+}
+
+/** A kernel argument for GRUB, which itself puts quotes around one with blanks, and a backslash before each quote in it. */
+function grubArgument(argument: string): string {
+  return grubQuote(argument.replaceAll('"', ''));
 }
 
 /** `http://192.0.2.1:8080/x` → `(http,192.0.2.1:8080)/x`. GRUB has no TLS. */

@@ -36,8 +36,8 @@ const PXELINUX = '/usr/lib/PXELINUX';
 const LDLINUX = '/usr/lib/syslinux/modules/bios/ldlinux.c32';
 const GRUB = 'grubx64.efi';
 
-/** What the network, our configuration and its fallback take. */
-const GRUB_MODULES = ['efinet', 'tftp', 'http', 'linux', 'normal', 'configfile', 'echo', 'test', 'sleep', 'reboot'];
+/** What the network, our configuration and its second try take; `all_video`: without it Linux has no screen. */
+const GRUB_MODULES = 'efinet tftp http linux all_video normal configfile test sleep reboot'.split(' ');
 /** `cmdpath` is where GRUB was loaded from: `(tftp,192.0.2.1)/`. */
 const GRUB_CONFIG = 'configfile $cmdpath/grub.cfg\n';
 

@@ -109,7 +109,7 @@ test('publishImage() gives single hosts their options, for every boot loader', a
   );
   const grub = await readFile(join(into, 'grub.cfg'), 'utf8');
   assert.match(grub, /if \[ "\$net_default_mac" = '52:54:00:ab:00:01' \]; then\n.*'buildos\.hostname=b1'\n {2}else\n/);
-  assert.match(grub, /'buildos\.admin_email="a b@example\.org"'/);
+  assert.match(grub, /'buildos\.admin_email=a b@example\.org'/);
   assert.match(await readFile(join(into, 'boot.ipxe'), 'utf8'), /chain --autofree hosts\/\$\{netX\/mac:hexhyp\}\.ipxe/);
 });
 
@@ -199,6 +199,8 @@ test('publishImage() refuses half a signing key, and a stub that is none', async
     publishImage({ image, into, loaders: { bios: 'ipxe', uefi: 'uki' } }),
     /none is to be published/,
   );
+  const quoted = { image, into, options: { hostname: "it's" }, loaders: { bios: 'ipxe', uefi: 'grub' } } as const;
+  await assert.rejects(publishImage(quoted), /Cannot have GRUB hand over buildos\.hostname=it's/);
   await assert.rejects(publishImage({ image, into, uki: { stub } }), /it is no PE image/);
   await assert.rejects(publishImage({ image, into, iso: { stub } }), /it is no PE image/);
   await assert.rejects(readlink(join(into, 'current')), /ENOENT/);

@@ -217,6 +217,13 @@ function planBoot(version: Version, settings: PublicationSettings): BootPlan {
       'publish with --uki',
     );
   }
+  const awkward = loaders?.uefi === 'grub' ? args.find((arg) => /['\\]/.test(arg)) : undefined;
+  if (awkward !== undefined) {
+    throw new PublishError(
+      `Cannot have GRUB hand over ${awkward}: it adds a backslash to each ' and \\`,
+      'use --uefi ipxe',
+    );
+  }
   const configs = formatBootConfigs({
     buildId: version.buildId,
     folder: join('versions', version.buildId),
