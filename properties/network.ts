@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type Arg, arg, textThat } from './args.ts';
 import { definePropertyList, onChange } from './combinators.ts';
 import { hasContent } from './file.ts';
-import { type HostWriter, NOTHING_TO_TAKE_BACK, type PropertyApplication, defineProperty } from './property.ts';
+import { type HostReader, NOTHING_TO_TAKE_BACK, type PropertyApplication, defineProperty } from './property.ts';
 
 /** A network device as it should be. */
 export type DeviceOptions = {
@@ -100,16 +100,14 @@ export const reloaded: () => PropertyApplication = defineProperty<[]>({
   example: [],
   args: [],
   describe: () => 'systemd-networkd reads its files',
-  apply: async (host: HostWriter) => {
-    if (!(await host.isLive())) return 'no-change';
-    const state = await host.run(['systemctl', 'is-active', '--quiet', 'systemd-networkd.service'], {
-      okStatus: 'any',
-    });
-    if (state.status !== 0) return 'no-change';
-    await host.run(['networkctl', 'reload']);
-    return 'changed';
-  },
+  check: async (host) => !(await host.isLive()) || !(await isRunning(host)),
+  apply: async (host) => void (await host.run(['networkctl', 'reload'])),
 });
+
+async function isRunning(host: HostReader): Promise<boolean> {
+  const argv = ['systemctl', 'is-active', '--quiet', 'systemd-networkd.service'] as const;
+  return (await host.run(argv, { okStatus: 'any' })).status === 0;
+}
 
 function networkText(name: string, options: DeviceOptions): string {
   const { mode = 'static', addresses: own = [], gateways = [], dns = [], bridge } = options;

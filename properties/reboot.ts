@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { arg } from './args.ts';
 import { atEnd as atEndOf, definePropertyList } from './combinators.ts';
-import { type HostReader, type HostWriter, type PropertyApplication, defineProperty } from './property.ts';
+import { type HostReader, type PropertyApplication, defineProperty } from './property.ts';
 
 /** How long a run has for its last words, in seconds. */
 const DELAY_SECONDS = 5;
@@ -29,13 +29,12 @@ export const soon: (delaySeconds: number) => PropertyApplication = definePropert
   example: [60],
   args: [arg('delaySeconds', z.int().min(1).max(86_400), 'seconds from now')],
   describe: (delaySeconds) => `a reboot in ${delaySeconds} s`,
-  apply: async (host: HostWriter, delaySeconds) => {
-    if (!(await host.isLive())) return 'no-change';
+  check: async (host) => !(await host.isLive()),
+  apply: async (host, delaySeconds) => {
     // A timer rather than a process: it is there until it fires, and asked for twice it is one still.
     if (await isDue(host)) await host.run(['systemctl', 'stop', TIMER]);
     const timer = ['--unit=buildos-reboot', `--on-active=${delaySeconds}`, '--timer-property=AccuracySec=100ms'];
     await host.run(['systemd-run', '--quiet', '--collect', ...timer, 'systemctl', '--no-block', 'reboot']);
-    return 'changed';
   },
   checkUnapplied: async (host) => !(await host.isLive()) || !(await isDue(host)),
   unapply: async (host) => void (await host.run(['systemctl', 'stop', TIMER])),

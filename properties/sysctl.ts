@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { arg, textThat } from './args.ts';
 import { PATH, hasContent } from './file.ts';
-import { type HostWriter, NOTHING_TO_TAKE_BACK, type PropertyApplication, defineProperty } from './property.ts';
+import { NOTHING_TO_TAKE_BACK, type PropertyApplication, defineProperty } from './property.ts';
 import { definePropertyList, onApplyChange } from './combinators.ts';
 
 const LIST = textThat((list) => /^[a-z0-9][a-z0-9-]*$/.test(list), 'lower case letters, digits and "-"');
@@ -45,10 +45,7 @@ export const loaded: (path: string) => PropertyApplication = defineProperty<[pat
   example: ['/etc/sysctl.d/forward.conf'],
   args: [arg('path', PATH, 'the file')],
   describe: (path) => `kernel settings of ${path} are loaded`,
-  apply: async (host: HostWriter, path) => {
-    // Inside of something the kernel belongs to the outside.
-    if (!(await host.isLive()) || (await host.isContained())) return 'no-change';
-    await host.run(['sysctl', '--quiet', '--load', path]);
-    return 'changed';
-  },
+  // Inside of something the kernel belongs to the outside.
+  check: async (host) => !(await host.isLive()) || (await host.isContained()),
+  apply: async (host, path) => void (await host.run(['sysctl', '--quiet', '--load', path])),
 });

@@ -251,6 +251,7 @@ export const restarted: (names: readonly string[]) => PropertyApplication = defi
     'Units are started anew, each time that this is applied: onChange(…, systemd.restarted([…])). In an image nothing happens. Unapplied: nothing.',
   example: [['ssh.service']],
   args: [NAMES],
+  check: async (host) => !(await host.isLive()),
   apply: async (host, names) => await toThoseThere(host, 'restart', names),
 });
 
@@ -265,6 +266,7 @@ export const reloaded: (names: readonly string[]) => PropertyApplication = defin
     'onChange(…, systemd.reloaded([…])). In an image nothing happens. Unapplied: nothing.',
   example: [['ssh.service']],
   args: [NAMES],
+  check: async (host) => !(await host.isLive()),
   apply: async (host, names) => await toThoseThere(host, 'try-reload-or-restart', names),
 });
 
@@ -323,7 +325,6 @@ async function inactive(host: HostReader, names: readonly string[]): Promise<str
  * unit itself, which was taken back.
  */
 async function toThoseThere(host: HostWriter, verb: string, names: readonly string[]): Promise<Outcome> {
-  if (!(await host.isLive())) return 'no-change';
   const shown = await host.run(['systemctl', 'show', '--property=LoadState', '--value', '--', ...names]);
   const states = lines(shown).filter(Boolean);
   const there = names.filter((_, index) => states[index] !== 'not-found');

@@ -4,7 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname as nameOfThisHost, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -42,6 +51,8 @@ before(async () => {
   debian = unpackDebian(FAR_PACKAGES);
   root = debian.path;
   putPackage(join(root, 'srv'));
+  rmSync(join(root, 'etc/localtime'), { force: true });
+  symlinkSync('/usr/share/zoneinfo/Etc/GMT+1', join(root, 'etc/localtime'));
   booted = await openChain([['nspawn', { directory: root, boot: true, network: false }]]);
 });
 
@@ -119,6 +130,7 @@ const RUNNING: readonly PropertyApplication[] = [
 test('a host that runs: a plan changes nothing, what is deployed holds at once', OPTIONS, async () => {
   const outside = nameOfThisHost();
   const before = snapshot();
+  assert.equal(readlinkSync(join(root, 'etc/localtime')), '/usr/share/zoneinfo/Etc/GMT+1'); // booting changed nothing
   const plan = await planHost(host(...RUNNING), booted);
   const planned = plan.properties.flatMap((one) => one.lines);
   for (const line of ['start test.service', 'stop ssh.service', 'mount /srv/ram'])
