@@ -103,9 +103,12 @@ function resolveOwnPackage(): void {
   resolved = true;
   const top = join(import.meta.dirname, '..');
   registerHooks({
-    resolve: (specifier, context, next) =>
-      specifier.startsWith(`${PACKAGE}/`)
-        ? next(pathToFileURL(join(top, specifier.slice(PACKAGE.length + 1))).href, context)
-        : next(specifier, context),
+    resolve: (specifier, context, next) => {
+      if (specifier.startsWith(`${PACKAGE}/`)) {
+        return next(pathToFileURL(join(top, specifier.slice(PACKAGE.length + 1))).href, context);
+      }
+      // For the arguments of properties of one's own.
+      return next(specifier, specifier === 'zod' ? { ...context, parentURL: import.meta.url } : context);
+    },
   });
 }
