@@ -37,6 +37,8 @@ export async function makeBootableIso(on: Connection, iso: BootableIso): Promise
       ['-no-emul-boot', '-boot-load-size', '4', '-boot-info-table'],
       ['-eltorito-alt-boot', '-e', iso.efi, '-no-emul-boot'],
       ['-isohybrid-mbr', ISO_HYBRID_MBR, '-isohybrid-gpt-basdat', '--gpt_disk_guid', iso.diskGuid],
+      // SOURCE_DATE_EPOCH is for what has no date of its own.
+      ['--set_all_file_dates', `=${iso.timeSeconds}`],
       [iso.tree],
     ].flat(),
     { timeoutMs: 10 * 60_000, env: { SOURCE_DATE_EPOCH: String(iso.timeSeconds) } },

@@ -99,8 +99,6 @@ describe('a published folder boots', { concurrency: 2, timeout: 600_000 }, () =>
     );
     assert.ok(filesRead(lab, 'http').includes(`versions/${OLD}/buildos-initrd`));
     assert.ok(!filesRead(lab, 'tftp').some((name) => name.includes(OLD)));
-
-    await boot('bios-lpxelinux-older', OLD, { firmware: 'bios', network: lab.network() });
   });
 
   test('with PXELINUX on BIOS over TFTP alone', async () => {
