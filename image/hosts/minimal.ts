@@ -8,6 +8,7 @@ import type { HostDefinition } from '../../properties/host-definition.ts';
 import * as image from '../../properties/image.ts';
 import * as systemd from '../../properties/systemd.ts';
 import * as user from '../../properties/user.ts';
+import { lean } from './_lean.ts';
 
 const PACKAGES = [
   'linux-image-cloud-amd64',
@@ -40,10 +41,11 @@ export const host: HostDefinition = {
     file.hasContent('/usr/lib/buildos/node', '', { mode: 0o755 }),
     file.hasContent('/etc/systemd/network/80-dhcp.network', NETWORK),
     systemd.enabled(['systemd-networkd.service', 'ssh.service']),
+    ...lean(),
     systemd.dropIn(
       'ssh.service',
       'host-key.conf',
-      '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n',
+      '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key\nExecStartPre=/usr/sbin/sshd -t\n',
     ),
     systemd.defaultTarget('multi-user.target'),
     file.hasContent('/etc/hostname', ''),
