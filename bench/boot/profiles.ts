@@ -27,6 +27,14 @@ export const PROFILES: readonly Profile[] = [
     goals: { size: 38 + NODE.size, 'multi-user': 5.6 + NODE.boot, memory: 280 + NODE.memory },
   },
   {
+    name: 'server',
+    summary: 'the same for server hardware',
+    host: 'minimal-server',
+    hardware: 'server',
+    budgets: { init: 5, 'multi-user': 7.8, size: 140, memory: 366 },
+    goals: { size: 75 + NODE.size, 'multi-user': 5.6 + NODE.boot, memory: 280 + NODE.memory },
+  },
+  {
     name: 'build-host',
     summary: 'the build host for server hardware: compiler, containers, monitor, with Node',
     host: 'build-host',
