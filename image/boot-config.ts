@@ -28,6 +28,12 @@ export interface ConfigFile {
   readonly content: string;
 }
 
+/** The files of a host's own. @param mac - in any case, with colons */
+export function hostConfigPaths(mac: string): { readonly ipxe: string; readonly pxelinux: string } {
+  // 01: the ARP type of Ethernet, as PXELINUX asks for it.
+  return { ipxe: `hosts/${hyphenated(mac)}.ipxe`, pxelinux: `pxelinux.cfg/01-${hyphenated(mac)}` };
+}
+
 /** A kernel argument as the kernel reads it: a value with blanks is quoted. */
 export function formatKernelArgument(name: string, value: string): string {
   if (value.includes('"')) {
@@ -42,13 +48,12 @@ export function formatBootConfigs(config: BootConfig): readonly ConfigFile[] {
   return [
     { path: 'boot.ipxe', content: formatIpxe(config) },
     ...hosts.map(([mac, args]) => ({
-      path: `hosts/${hyphenated(mac)}.ipxe`,
+      path: hostConfigPaths(mac).ipxe,
       content: `#!ipxe\nset host-args ${args.join(' ')}\n`,
     })),
     { path: 'pxelinux.cfg/default', content: formatPxelinux(config, config.args) },
     ...hosts.map(([mac, args]) => ({
-      // 01: the ARP type of Ethernet, as PXELINUX asks for it.
-      path: `pxelinux.cfg/01-${hyphenated(mac)}`,
+      path: hostConfigPaths(mac).pxelinux,
       content: formatPxelinux(config, [...config.args, ...args]),
     })),
     // Where a GRUB of one's own looks, and where Debian's signed network image does.

@@ -111,6 +111,14 @@ test('publishImage() gives single hosts their options, for every boot loader', a
   assert.match(grub, /if \[ "\$net_default_mac" = '52:54:00:ab:00:01' \]; then\n.*'buildos\.hostname=b1'\n {2}else\n/);
   assert.match(grub, /'buildos\.admin_email=a b@example\.org'/);
   assert.match(await readFile(join(into, 'boot.ipxe'), 'utf8'), /chain --autofree hosts\/\$\{netX\/mac:hexhyp\}\.ipxe/);
+
+  await publishImage({ image: await fakeImage(scratch.folder, 'b'.repeat(20)), into });
+  assert.deepEqual(
+    await readdir(join(into, 'pxelinux.cfg')),
+    ['default'],
+    'a host without options boots what others do',
+  );
+  assert.deepEqual(await readdir(join(into, 'hosts')), []);
 });
 
 test('publishImage() has GRUB read over HTTP where it can, and over TFTP else', async () => {

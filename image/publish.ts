@@ -19,7 +19,7 @@ import { basename, join } from 'node:path';
 import { openLocal } from '../connections/local.ts';
 import type { MinisignSecretKey } from '../manifests/minisign.ts';
 import { replaceFile, switchLink } from './_files.ts';
-import { type ConfigFile, formatBootConfigs, formatKernelArgument } from './boot-config.ts';
+import { type ConfigFile, formatBootConfigs, formatKernelArgument, hostConfigPaths } from './boot-config.ts';
 import { type BootLoaders, UKI, usesLpxelinux, writeLoaders } from './boot-loaders.ts';
 import { replaceIso, replaceUki } from './boot-programs.ts';
 import type { BuiltImage } from './built-image.ts';
@@ -105,6 +105,7 @@ export async function publishImage(options: PublishOptions): Promise<Published> 
   if (!(await isComplete(folder, buildId))) await writeVersion(image, folder);
   if (options.signWith !== undefined) await signVersion(folder, buildId, options.signWith);
   const before = await readPublication(into);
+  await removeHosts(into, before?.hosts ?? {}, settings.hosts);
   const others = (before?.versions ?? []).filter((version) => version.buildId !== buildId);
   return await switchTo(into, { format: 1, ...settings, versions: [...others, { buildId, kernelArgs }] }, buildId);
 }
@@ -188,6 +189,15 @@ async function replacePrograms(into: string, settings: PublicationSettings, vers
     loaders === undefined ? [] : await writeLoaders(local, into, { loaders, url: url && trimSlash(url) });
   return [...programs, ...(uki === undefined ? [] : [UKI]), ...(iso === undefined ? [] : [ISO])];
 }
+
+/** Removes the configurations of hosts that have none any more: they would boot the old version for ever. */
+async function removeHosts(into: string, before: Hosts, now: Hosts): Promise<void> {
+  const kept = new Set(Object.keys(now).flatMap((mac) => Object.values(hostConfigPaths(mac))));
+  const paths = Object.keys(before).flatMap((mac) => Object.values(hostConfigPaths(mac)));
+  for (const path of paths) if (!kept.has(path)) await rm(join(into, path), { force: true });
+}
+
+type Hosts = PublicationSettings['hosts'];
 
 /** What boot loaders are told. */
 interface BootPlan {

@@ -14,6 +14,7 @@ import type { Accelerator } from '../../host/qemu.ts';
 import { acceleratorArgs, findAccelerator } from '../../lab/accelerator.ts';
 import { Guest, type GuestOptions } from '../../lab/guest.ts';
 import { type Lab, openLab } from '../../lab/lab.ts';
+import { labPort } from '../../lab/network.ts';
 import { bootedLine, makeBootImage } from './_boot-image.ts';
 
 const URL_OF_LAB = 'http://10.77.0.1';
@@ -78,23 +79,24 @@ describe('a published folder boots', { concurrency: 2, timeout: 600_000 }, () =>
     const into = join(folder, 'www-linux');
     const settings = { into, url: URL_OF_LAB, kernelArgs, loaders: { bios: 'pxelinux', uefi: 'grub' } } as const;
     await publishImage({ ...settings, image: image(OLD) });
-    await publishImage({ ...settings, image: image(NEW), options: { hostname: 'a b' } });
+    // For the one host of the lab: PXELINUX and GRUB each have to find out that they run on it.
+    await publishImage({ ...settings, image: image(NEW), hosts: { [labPort(1).mac]: { hostname: 'a b' } } });
     await using lab = await openLabOf(into);
 
     const args = await boot('bios-lpxelinux', NEW, { firmware: 'bios', network: lab.network() });
     assert.match(
       args,
-      / panic=10 quiet .*buildos\.hostname="a b" buildos\.buildid_url=http:\/\/10\.77\.0\.1\/current\//,
+      / panic=10 quiet .*buildos\.buildid_url=http:\/\/10\.77\.0\.1\/current\/.* buildos\.hostname="a b"/,
     );
     const files = ['buildos-image', 'buildos-initrd'].map((name) => `versions/${NEW}/${name}`);
     assert.deepEqual(filesRead(lab, 'http'), files);
-    assert.deepEqual(filesRead(lab, 'tftp'), ['ldlinux.c32', 'lpxelinux.0', 'pxelinux.cfg/default']);
+    assert.deepEqual(filesRead(lab, 'tftp'), ['ldlinux.c32', 'lpxelinux.0', 'pxelinux.cfg/01-52-54-00-77-00-01']);
 
     await rollBack(into);
     const older = await boot('uefi-grub', OLD, { firmware: 'uefi', network: lab.network() });
     assert.match(
       older,
-      / "buildos\.hostname=a b" buildos\.buildid_url=http:/,
+      / buildos\.buildid_url=http:.* "buildos\.hostname=a b"/,
       'the kernel takes both forms of quoting',
     );
     assert.ok(filesRead(lab, 'http').includes(`versions/${OLD}/buildos-initrd`));
