@@ -148,6 +148,33 @@ for (const [make, apply, line, unapply] of ROWS) {
   });
 }
 
+test(
+  'a kernel of its own: other options are taken at once, another device takes the place of the first',
+  QUICK,
+  async () => {
+    const host = liveHost(BEFORE);
+    const steps = [
+      {
+        mount: { device: 'tmpfs', type: 'tmpfs' },
+        ran: ['systemctl daemon-reload', 'mkdir -p -- /tmp', 'mount -- /tmp'],
+      },
+      {
+        mount: { device: 'tmpfs', type: 'tmpfs', options: ['size=1m'] },
+        ran: ['systemctl daemon-reload', 'mount -o remount -- /tmp', 'mkdir -p -- /tmp'],
+      },
+      {
+        mount: { device: 'LABEL=tmp' },
+        ran: ['umount -- /tmp', 'systemctl daemon-reload', 'mkdir -p -- /tmp', 'mount -- /tmp'],
+      },
+    ];
+    for (const { mount: options, ran } of steps) {
+      host.ran.length = 0;
+      checkReport(await deploy(toyDefinition(mount.at('/tmp', options)), host.connection, ALONE));
+      assert.deepEqual(host.ran, ran);
+    }
+  },
+);
+
 test('a kernel of its own: settings are loaded, a reboot is one however often it is asked for', QUICK, async () => {
   const host = liveHost(BEFORE);
   const twice = [reboot.atEnd(), sysctl.loaded('/etc/sysctl.d/x.conf'), reboot.atEnd()];
