@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { arg, textThat } from './args.ts';
 import { type FstabEntry, deviceAt, hasEntry, withEntry, withoutEntry } from './_fstab.ts';
-import { PATH, describeTextChange, keepAttributes, rewrite } from './file.ts';
+import { describeTextChange, keepAttributes, rewrite } from './_file-change.ts';
+import { PATH } from './file.ts';
 import { type HostReader, type PropertyApplication, InapplicablePropertyError, defineProperty } from './property.ts';
 
 /** What is mounted, and how. */

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { lines } from '../connections/connection.ts';
 import { type Arg, arg, textThat } from './args.ts';
 import { definePropertyList, onApplyChange } from './combinators.ts';
-import { describeTextChange, digestOf, isFile, isLink, removeFile, writeWhole } from './file.ts';
+import { describeTextChange, digestOf, isFile, isLink, removeFile, writeWhole } from './_file-change.ts';
 import type { AttrsToAdd, HostAttrs } from './host-attrs.ts';
 import {
   type HostReader,
