@@ -23,6 +23,11 @@ const BENCHES: readonly Entry[] = [
     summary: 'the TFTP server and client, against tftpd-hpa, dnsmasq and atftpd',
     load: async () => (await import('./tftp.ts')).tftpBench(),
   },
+  {
+    name: 'boot',
+    summary: 'what the boot of an image costs, in instructions, against its budgets',
+    load: async () => (await import('./boot.ts')).bootBench(),
+  },
 ];
 
 process.exitCode = await main(process.argv.slice(2));

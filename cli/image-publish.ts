@@ -1,11 +1,14 @@
 /** `buildos image publish` and `rollback`: what boot servers serve. */
 import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { BIOS_LOADERS, type BootLoaders, UEFI_LOADERS } from '../image/boot-loaders.ts';
 import { findImage } from '../image/built-image.ts';
 import { type Published, publishImage, rollBack } from '../image/publish.ts';
+import { DNSMASQ_CONF } from '../image/dhcp-config.ts';
 import type { UkiSettings } from '../image/publication.ts';
 import { type MinisignSecretKey, parseSecretKey } from '../manifests/minisign.ts';
-import { needPackages } from './setup.ts';
+import { type Need, needPackages } from './setup.ts';
 
 /** Debian's package `systemd-boot-efi`. */
 const STUB = '/usr/lib/systemd/boot/efi/linuxx64.efi.stub';
@@ -25,7 +28,11 @@ interface PublishFlags {
   readonly host: readonly string[];
   readonly sign?: string;
   readonly passwordFile?: string;
+  readonly bios: BootLoaders['bios'];
+  readonly uefi?: BootLoaders['uefi'];
+  readonly loaders: boolean;
   readonly uki?: true;
+  readonly iso?: true;
   readonly secureBootKey?: string;
   readonly secureBootCertificate?: string;
   readonly work: string;
@@ -34,14 +41,20 @@ interface PublishFlags {
 
 const PUBLISH_HELP = `
 Written for one version, which replaces the one before as a whole; three older ones are kept, and "image rollback" goes
-back to one. With --uki there is a file buildos.efi besides: kernel, initrd and command line in one EFI program, for
-UEFI firmware that boots over PXE or HTTP without a boot loader. Under Secure Boot it is what the firmware checks.
+back to one. Boot loaders are put beside it, and dhcp/dnsmasq.conf says what DHCP has to tell firmware about them.
 
-Example:
+With --uki there is a file buildos.efi besides: kernel, initrd and command line in one EFI program, for UEFI firmware that
+boots over PXE or HTTP without a boot loader. Under Secure Boot it is what the firmware checks. With --iso there is a file
+buildos.iso: a CD, or a USB stick when it is written to one as it is (dd), for BIOS and UEFI; signed as buildos.efi is.
+
+Examples:
+  buildos image publish --into /srv/buildos --url http://192.0.2.1/buildos
+  buildos image publish --into /srv/buildos --url http://192.0.2.1/buildos --bios pxelinux --uefi grub
   minisign -G -p /root/buildos.pub -s /root/buildos.key          # once
   openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=buildos/ -keyout db.key -out db.crt     # once
   buildos image publish --into /srv/buildos --url http://192.0.2.1/buildos --sign /root/buildos.key \\
-      --secure-boot-key db.key --secure-boot-certificate db.crt`;
+      --secure-boot-key db.key --secure-boot-certificate db.crt
+  buildos image publish --into /srv/stick --iso --no-loaders     # dd if=/srv/stick/buildos.iso of=/dev/sdX bs=4M oflag=direct`;
 
 /** `image publish`. */
 export function publishCommand(): Command {
@@ -55,18 +68,26 @@ export function publishCommand(): Command {
     .option('--host <mac/name=value>', 'a buildos option for one host, by its MAC; may be repeated', collect, [])
     .option('--sign <file>', 'minisign secret key; signs SHA256SUMS')
     .option('--password-file <file>', "the key's password, if it has one")
+    .addOption(new Option('--bios <loader>', 'which boot loader BIOS hosts get').choices(BIOS_LOADERS).default('ipxe'))
+    .addOption(
+      new Option('--uefi <loader>', 'which one UEFI hosts get; default: ipxe, or uki with --uki').choices(UEFI_LOADERS),
+    )
+    .option('--no-loaders', 'no boot loaders, and no dhcp/dnsmasq.conf')
     .option('--uki', 'a unified kernel image, too: buildos.efi')
-    .option('--secure-boot-key <file>', 'RSA key (PEM) that signs buildos.efi; implies --uki')
+    .option('--iso', 'an image for CDs and USB sticks, too: buildos.iso')
+    .option('--secure-boot-key <file>', 'RSA key (PEM) that signs buildos.efi and buildos.iso; implies --uki')
     .option('--secure-boot-certificate <file>', 'its X.509 certificate (PEM), enrolled in the firmware of the hosts')
     .addOption(workOption())
     .addOption(jsonOption())
     .addHelpText('after', PUBLISH_HELP)
     .action(async (flags: PublishFlags) => {
-      const uki = await ukiOf(flags);
+      const loaders = loadersOf(flags);
+      const uki = ukiOf(flags);
+      await needPackages(packagesOf(flags, loaders));
       const signWith = await signingKeyOf(flags);
       const hosts = groupHosts(flags.host);
-      if (uki !== undefined && flags.host.length > 0) {
-        process.stderr.write('note: buildos.efi has one command line for all hosts; --host is for boot loaders only\n');
+      if ((uki !== undefined || flags.iso === true) && flags.host.length > 0) {
+        process.stderr.write('note: buildos.efi and .iso have one command line; --host is for boot loaders only\n');
       }
       const published = await publishImage({
         image: await findImage(flags.work, flags.image),
@@ -77,6 +98,8 @@ export function publishCommand(): Command {
         ...(flags.url !== undefined && { url: flags.url }),
         ...(signWith !== undefined && { signWith }),
         ...(uki !== undefined && { uki }),
+        ...(flags.iso === true && { iso: uki ?? { stub: STUB } }),
+        ...(loaders !== undefined && { loaders }),
       });
       report(published, flags, 'published');
     });
@@ -101,13 +124,30 @@ function report(published: Published, flags: { readonly into: string; readonly j
   }
   const lines = published.files.map((file) => `  ${file}`).join('\n');
   process.stdout.write(`${what} ${published.buildId} in ${flags.into}:\n${lines}\n`);
+  if (!published.files.includes(DNSMASQ_CONF)) return;
+  const conf = resolve(flags.into, DNSMASQ_CONF);
+  process.stdout.write(`DHCP: conf-file=${conf} in dnsmasq.conf; ${conf} says what to tell any other server\n`);
 }
 
-async function ukiOf(flags: PublishFlags): Promise<UkiSettings | undefined> {
-  const { secureBootKey: key, secureBootCertificate: certificate } = flags;
-  if (flags.uki === undefined && key === undefined && certificate === undefined) return undefined;
-  await needPackages(['uki']);
+function ukiOf(flags: PublishFlags): UkiSettings | undefined {
+  // Whole paths: "rollback" reads them again, in another folder perhaps.
+  const [key, certificate] = [flags.secureBootKey, flags.secureBootCertificate].map((file) => file && resolve(file));
+  if (flags.uki === undefined && key === undefined && certificate === undefined && flags.uefi !== 'uki')
+    return undefined;
   return { stub: STUB, ...(key !== undefined && { key }), ...(certificate !== undefined && { certificate }) };
+}
+
+function loadersOf(flags: PublishFlags): BootLoaders | undefined {
+  if (!flags.loaders) return undefined;
+  return { bios: flags.bios, uefi: flags.uefi ?? (ukiOf(flags) === undefined ? 'ipxe' : 'uki') };
+}
+
+function packagesOf(flags: PublishFlags, loaders: BootLoaders | undefined): Need[] {
+  return [
+    ...(loaders === undefined ? [] : [loaders.bios, loaders.uefi]),
+    ...(ukiOf(flags) === undefined ? [] : (['uki'] as const)),
+    ...(flags.iso === true ? (['uki', 'iso'] as const) : []),
+  ];
 }
 
 async function signingKeyOf(flags: PublishFlags): Promise<MinisignSecretKey | undefined> {

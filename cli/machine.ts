@@ -5,6 +5,8 @@ import { MACHINE_DEFINITIONS, readMachineDefinition } from '../machines/definiti
 import { deleteMachine, listMachines } from '../machines/disk.ts';
 import { enumerateVolume } from '../machines/enumerate.ts';
 import type { Machines } from '../machines/enumerate.ts';
+import { type HostDefinition, HostDefinitionError } from '../properties/host-definition.ts';
+import { loadHostDefinition } from '../properties/load-host.ts';
 import { onInterrupt } from './interrupt.ts';
 import { needPackages, needRoot } from './setup.ts';
 
@@ -31,7 +33,7 @@ function createCommand(): Command {
   const known = MACHINE_DEFINITIONS.map(({ name, summary }) => `  ${name}  ${summary}`).join('\n');
   return new Command('create')
     .description('make a machine from its definition and put it on a disk image (as root)')
-    .argument('<name>', 'name of a definition')
+    .argument('<machine>', 'name of a definition, or the path of a module: ./my-machine.ts')
     .addOption(diskOption().makeOptionMandatory())
     .option('--size <size>', 'the least size of the disk image: 4G, 512M', sizeOf, DEFAULT_DISK_BYTES)
     .option('--work <dir>', 'folder for caches', 'work')
@@ -39,14 +41,18 @@ function createCommand(): Command {
     .addOption(jsonOption())
     .addHelpText('after', `\nA machine of the same name is replaced. Definitions:\n${known}`)
     .action(
-      async (name: string, options: { disk: string; size: number; work: string; mirror?: string; json?: boolean }) => {
-        readMachineDefinition(name);
+      async (
+        nameOrPath: string,
+        options: { disk: string; size: number; work: string; mirror?: string; json?: boolean },
+      ) => {
+        const definition = await findDefinition(nameOrPath);
         needRoot('a root file system and a mount');
         await needPackages(['machine']);
         using interrupt = onInterrupt();
         const started = performance.now();
         const { manifest, changed, disk } = await createMachine({
-          name,
+          name: definition.name,
+          definition,
           work: options.work,
           disk: options.disk,
           sizeBytes: options.size,
@@ -62,6 +68,21 @@ function createCommand(): Command {
         }
       },
     );
+}
+
+/** One that we ship, or one in a module of the user. */
+async function findDefinition(nameOrPath: string): Promise<HostDefinition> {
+  if (!nameOrPath.includes('/') && !/\.m?[jt]s$/.test(nameOrPath)) return readMachineDefinition(nameOrPath);
+  const definition = (await loadHostDefinition(nameOrPath)).define(undefined);
+  if (!/^[a-z0-9_.+]+(-[a-z0-9_.+]+)*$/.test(definition.name)) {
+    throw new HostDefinitionError(
+      `Cannot make a machine of "${definition.name}": its name must be words joined by "-"`,
+      {
+        hint: 'Such as linux_debian_13-gcc_14.2: system, compiler, what else a task asks for.',
+      },
+    );
+  }
+  return definition;
 }
 
 function listCommand(): Command {

@@ -9,7 +9,18 @@ import { openLocal } from '../connections/local.ts';
 import { findMissingPackages, installArgv, installPackages } from '../host/apt.ts';
 
 /** What packages are needed for; a command names the sets it uses. */
-export type Need = 'image' | 'uki' | 'machine' | 'lab' | 'sources' | 'test' | 'bench';
+export type Need =
+  | 'image'
+  | 'uki'
+  | 'ipxe'
+  | 'pxelinux'
+  | 'grub'
+  | 'iso'
+  | 'machine'
+  | 'lab'
+  | 'sources'
+  | 'test'
+  | 'bench';
 
 /** Packages of Debian 12 and 13, by what uses them. */
 const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
@@ -17,6 +28,12 @@ const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
   image: ['mmdebstrap', 'debian-archive-keyring', 'gpgv', 'squashfs-tools', 'xz-utils', 'kmod', 'binutils'],
   /** Unified kernel images, and their signatures. */
   uki: ['systemd-boot-efi', 'sbsigntool', 'openssl'],
+  /** Boot loaders that are published. */
+  ipxe: ['ipxe'],
+  pxelinux: ['pxelinux', 'syslinux-common'],
+  grub: ['grub-efi-amd64-bin', 'grub-common'],
+  /** CDs and USB sticks. */
+  iso: ['xorriso', 'isolinux', 'syslinux-common'],
   /** The container's root, and a btrfs disk for it. */
   machine: ['mmdebstrap', 'debian-archive-keyring', 'gpgv', 'btrfs-progs', 'e2fsprogs', 'xz-utils'],
   /** The private network and QEMU. */

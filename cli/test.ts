@@ -41,7 +41,7 @@ export function testCommand(): Command {
       // Unit tests need nothing of the machine.
       if (group !== 'unit') {
         needRoot('network namespaces, loop devices, containers');
-        await needPackages(['image', 'uki', 'machine', 'lab', 'sources', 'test']);
+        await needPackages(['image', 'uki', 'ipxe', 'pxelinux', 'grub', 'iso', 'machine', 'lab', 'sources', 'test']);
       }
       const failed: string[] = [];
       for (const check of files.length > 0 ? [] : CHECKS) {

@@ -74,7 +74,9 @@ export class AddressServers implements AsyncDisposable {
   }): Promise<AddressServers> {
     const servers = new AddressServers({ find: findAddresses, ...options });
     const failures = await servers.#look();
-    if (servers.#servers.size === 0) throw failures[0] ?? new Error('This machine has no address');
+    // Where nothing works it is for one reason, which is told once.
+    if (servers.#servers.size === 0) throw failures.values().next().value ?? new Error('This machine has no address');
+    servers.#tell(failures);
     servers.#timer = setInterval(() => {
       servers.#looking = servers.#lookAfter(servers.#looking);
     }, options.everyMs ?? LOOK_EVERY_MS).unref();
@@ -89,12 +91,17 @@ export class AddressServers implements AsyncDisposable {
 
   async #lookAfter(earlier: Promise<void>): Promise<void> {
     await earlier;
-    await this.#look();
+    this.#tell(await this.#look());
   }
 
-  async #look(): Promise<readonly Error[]> {
+  #tell(failures: ReadonlyMap<string, Error>): void {
+    for (const [address, error] of failures) this.#events.onFailed(address, error);
+  }
+
+  /** @returns what cannot be served, by address */
+  async #look(): Promise<ReadonlyMap<string, Error>> {
     const found = new Set(this.#find());
-    const failures: Error[] = [];
+    const failures = new Map<string, Error>();
     for (const [address, server] of this.#servers) {
       if (found.has(address)) continue;
       this.#servers.delete(address);
@@ -112,9 +119,8 @@ export class AddressServers implements AsyncDisposable {
       } catch (caught) {
         const error = caught instanceof Error ? caught : new Error(String(caught));
         if (systemCode(error.cause) === NOT_YET) continue;
-        failures.push(error);
+        failures.set(address, error);
         this.#failed.add(address);
-        this.#events.onFailed(address, error);
       }
     }
     return failures;

@@ -21,7 +21,7 @@ while they arrive, and only status 0 says that they are all: what the reader doe
 Examples:
   buildos tftp get tftp://192.0.2.7/builds/1/log -o -
   buildos tftp get 192.0.2.7 status.json
-  buildos tftp get [2001:db8::7]:6969 'name with spaces' -o /tmp --retries 3
+  buildos tftp get '[2001:db8::7]:6969' 'name with spaces' -o /tmp --retries 3
   buildos tftp get 192.0.2.7 linux --blksize 8192 --windowsize 64 --json
 ${EXIT_STATUS_HELP}`;
 

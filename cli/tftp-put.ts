@@ -12,7 +12,7 @@ With "-" the standard input is read to its end first, into a file without a name
 
 Examples:
   buildos tftp put 192.0.2.7:6969 ./vmlinuz linux
-  buildos tftp put tftp://[2001:db8::7]/linux ./vmlinuz
+  buildos tftp put 'tftp://[2001:db8::7]/linux' ./vmlinuz
   dmesg | buildos tftp put 192.0.2.7 - host.log --retries 3
 ${EXIT_STATUS_HELP}`;
 

@@ -31,6 +31,7 @@ DHCP by dnsmasq on the same machine (no enable-tftp there), files from here:
 
 With systemd, as a service without root:
   # /etc/systemd/system/tftp.socket
+  # A line per address is better: a socket for all of them answers broadcasts, too.
   [Socket]
   ListenDatagram=0.0.0.0:69
   ListenDatagram=[::]:69

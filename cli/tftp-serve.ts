@@ -65,7 +65,11 @@ export function serveCommand(): Command {
       'transfers at once; without --address, of each (default: 4096)',
       integer(1, 65536),
     )
-    .option('--max-transfers-per-peer <number>', 'transfers at once of one client (default: 1024)', integer(1, 65536))
+    .option(
+      '--max-transfers-per-peer <number>',
+      'transfers at once of one client address (default: 1024)',
+      integer(1, 65536),
+    )
     .addOption(
       new Option('--driver <name>', 'how datagrams are sent: node:dgram, or windows in one call by node:ffi')
         .choices(['auto', 'dgram', 'gso'])

@@ -209,8 +209,8 @@ test('addresses that come and go are followed; what cannot be bound is told once
   ]);
 });
 
-test('a machine without a single address to listen on is an error', async () => {
-  const events = { onOpen: () => {}, onGone: () => {}, onFailed: () => {} };
+test('a machine without a single address to listen on is one error', async () => {
+  const events = { onOpen: () => {}, onGone: () => {}, onFailed: () => assert.fail('it is told twice') };
   const listen = (): Promise<TftpServer> => Promise.reject(new ListenError('in use', undefined));
   await assert.rejects(AddressServers.open({ port: 69, find: () => ['192.0.2.1'], listen, events }), /in use/);
 });

@@ -128,12 +128,20 @@ export function throwSetupError(hop: Hop, result: Pick<RunResult, 'status' | 'st
 }
 
 /**
+ * Nothing inside may set this machine's clock, load modules into its kernel, boot another one or reach its ports: there
+ * are no namespaces for these.
+ */
+const BOUNDING = '-sys_time,-sys_boot,-sys_module,-sys_rawio';
+
+/**
  * Private namespaces. setpriv: an unshare that loses its parent dies too. --kill-child: with unshare dies the script. --fork and --pid: with
  * the script, PID 1 in there, dies everything else.
  */
 const UNSHARE: readonly string[] = [
   'setpriv',
   '--pdeathsig=KILL',
+  `--bounding-set=${BOUNDING}`,
+  `--inh-caps=${BOUNDING}`,
   '--',
   'unshare',
   '--mount',

@@ -107,8 +107,10 @@ export async function openNspawn(base: Connection, options: NspawnOptions): Prom
     directory,
     name,
     boot ? 'boot' : 'plain',
+    // The root's own /etc/localtime stays as it is.
+    '--timezone=off',
     ...(network ? ['--resolv-conf=replace-host'] : ['--private-network', '--resolv-conf=off']),
-    ...(boot ? ['--boot'] : ['--as-pid2', '--timezone=off', '--', 'sh', '-c', 'while :; do sleep 86400; done']),
+    ...(boot ? ['--boot'] : ['--as-pid2', '--', 'sh', '-c', 'while :; do sleep 86400; done']),
   ];
   const holder = await startHolder(base, words, START_MS);
   if ('failed' in holder) {

@@ -25,6 +25,8 @@ export interface DnsmasqNetwork {
   readonly leaseFile: string;
   /** Other boot files than the usual ones. */
   readonly bootFiles?: Partial<BootFiles>;
+  /** A configuration file that says what is booted, instead of `bootFiles`. */
+  readonly bootConfig?: string;
 }
 
 /** What each kind of firmware and loader is told to fetch: paths below the TFTP root; `http` is a URL. */
@@ -33,6 +35,8 @@ export interface BootFiles {
   readonly bios: string;
   readonly uefi: string;
   readonly http?: string;
+  /** Firmware that gets its own file even from a network card that is iPXE itself: its loader does without iPXE. */
+  readonly withoutIpxe?: readonly ('bios' | 'uefi')[];
 }
 
 /** What firmware and boot loaders are told to fetch, relative to the TFTP root. */
@@ -53,12 +57,11 @@ export interface DhcpEvent {
 
 /** The command line: dnsmasq in the foreground, its log on standard error. */
 export function dnsmasqArgv(network: DnsmasqNetwork): string[] {
-  const boot = (tags: string, file: string): string => `--dhcp-boot=${tags},${file},,${network.address}`;
-  const files: BootFiles = { ...BOOT_FILES, ...network.bootFiles };
+  const options = formatBootOptions({ ...BOOT_FILES, ...network.bootFiles }, network.address);
   return [
     'dnsmasq',
     '--keep-in-foreground',
-    '--conf-file=/dev/null',
+    `--conf-file=${network.bootConfig ?? '/dev/null'}`,
     '--pid-file=',
     // No change of user or group: the kernel then forgets that it was to kill us with our parent (prctl(2), PR_SET_PDEATHSIG).
     '--user=root',
@@ -73,23 +76,45 @@ export function dnsmasqArgv(network: DnsmasqNetwork): string[] {
     `--dhcp-leasefile=${network.leaseFile}`,
     `--dhcp-range=${network.range.join(',')},1h`,
     ...(network.hosts ?? []).map((host) => `--dhcp-host=${host.mac},${host.address},${host.name}`),
-    '--dhcp-match=set:ipxe,175',
-    '--dhcp-userclass=set:ipxe,iPXE',
-    '--dhcp-match=set:uefi,option:client-arch,7',
-    '--dhcp-match=set:uefi,option:client-arch,9',
-    boot('tag:ipxe', files.ipxe),
-    boot('tag:!ipxe,tag:uefi', files.uefi),
-    boot('tag:!ipxe,tag:!uefi,tag:!http', files.bios),
+    ...(network.bootConfig === undefined ? options.map((option) => `--${option}`) : []),
+    ...(network.advertise === undefined ? [] : ['--enable-ra', `--dhcp-range=${network.advertise},ra-only`]),
+  ];
+}
+
+/**
+ * What dnsmasq needs to know to boot hosts: lines of its configuration file, each of them an option on its command line too.
+ * For any request one `dhcp-boot` fits at most.
+ *
+ * @param server - where TFTP is served; without it, where dnsmasq runs
+ */
+export function formatBootOptions(files: BootFiles, server?: string): string[] {
+  const from = server === undefined ? '' : `,,${server}`;
+  const [biosDoesWithout, uefiDoesWithout] = (['bios', 'uefi'] as const).map((kind) =>
+    files.withoutIpxe?.includes(kind),
+  );
+  const notIpxe = (doesWithout: boolean | undefined): string => (doesWithout === true ? '' : 'tag:!ipxe,');
+  const ipxe = [
+    'tag:ipxe',
+    ...(biosDoesWithout === true ? ['tag:uefi'] : []),
+    ...(uefiDoesWithout === true ? ['tag:!uefi'] : []),
+  ];
+  return [
+    'dhcp-match=set:ipxe,175',
+    'dhcp-userclass=set:ipxe,iPXE',
+    'dhcp-match=set:uefi,option:client-arch,7',
+    'dhcp-match=set:uefi,option:client-arch,9',
+    ...(ipxe.length === 3 ? [] : [`dhcp-boot=${ipxe.join(',')},${files.ipxe}${from}`]),
+    `dhcp-boot=${notIpxe(uefiDoesWithout)}tag:uefi,${files.uefi}${from}`,
+    `dhcp-boot=${notIpxe(biosDoesWithout)}tag:!uefi,tag:!http,${files.bios}${from}`,
     ...(files.http === undefined
       ? []
       : [
-          '--dhcp-match=set:http,option:client-arch,16',
-          boot('tag:!ipxe,tag:http', files.http),
+          'dhcp-match=set:http,option:client-arch,16',
+          `dhcp-boot=tag:!ipxe,tag:http,${files.http}${from}`,
           // Firmware takes an answer for one about HTTP only when it says so (UEFI 2.10 §24.7.3.1).
-          '--dhcp-option-force=tag:http,60,HTTPClient',
+          'dhcp-option-force=tag:http,60,HTTPClient',
         ]),
-    '--dhcp-option-force=tag:ipxe,encap:175,176,1b',
-    ...(network.advertise === undefined ? [] : ['--enable-ra', `--dhcp-range=${network.advertise},ra-only`]),
+    'dhcp-option-force=tag:ipxe,encap:175,176,1b',
   ];
 }
 

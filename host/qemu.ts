@@ -35,6 +35,8 @@ export interface QemuGuest {
   readonly kernel?: { readonly file: string; readonly initrd?: string; readonly append: string };
   /** Of `uefi`: the firmware's code, and the guest's own copy of its variables. */
   readonly ovmf?: { readonly code: string; readonly vars: string; readonly secureBoot?: boolean };
+  /** Of `uefi`: HTTP Boot is the only way over the network; else PXE comes first. */
+  readonly httpBoot?: boolean;
   readonly network?: { readonly tap: string; readonly mac: string };
   readonly disks?: readonly QemuDisk[];
   /** QEMU listens here, and starts the guest when the console's reader has connected: no line is lost. */
@@ -139,6 +141,7 @@ function firmwareArgs(guest: QemuGuest): string[] {
           : ['-machine', 'q35'],
         // IPv6 is tried before HTTP, and takes a minute to give up where nobody answers.
         ['-fw_cfg', 'name=opt/org.tianocore/IPv6PXESupport,string=n'],
+        guest.httpBoot === true ? ['-fw_cfg', 'name=opt/org.tianocore/IPv4PXESupport,string=n'] : [],
         ['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${escapeComma(guest.ovmf.code)}`],
         ['-drive', `if=pflash,unit=1,format=raw,file=${escapeComma(guest.ovmf.vars)}`],
       ].flat();

@@ -18,12 +18,20 @@ export interface BootConfig {
   readonly args: readonly string[];
   /** More arguments for single hosts, by MAC address, lower case with colons. */
   readonly hosts: Readonly<Record<string, readonly string[]>>;
+  /** It is `lpxelinux.0` that reads the configuration of PXELINUX: that one knows HTTP. */
+  readonly lpxelinux?: boolean;
 }
 
 /** A file of the published folder, by its path in it. */
 export interface ConfigFile {
   readonly path: string;
   readonly content: string;
+}
+
+/** The files of a host's own. @param mac - in any case, with colons */
+export function hostConfigPaths(mac: string): { readonly ipxe: string; readonly pxelinux: string } {
+  // 01: the ARP type of Ethernet, as PXELINUX asks for it.
+  return { ipxe: `hosts/${hyphenated(mac)}.ipxe`, pxelinux: `pxelinux.cfg/01-${hyphenated(mac)}` };
 }
 
 /** A kernel argument as the kernel reads it: a value with blanks is quoted. */
@@ -40,13 +48,12 @@ export function formatBootConfigs(config: BootConfig): readonly ConfigFile[] {
   return [
     { path: 'boot.ipxe', content: formatIpxe(config) },
     ...hosts.map(([mac, args]) => ({
-      path: `hosts/${hyphenated(mac)}.ipxe`,
+      path: hostConfigPaths(mac).ipxe,
       content: `#!ipxe\nset host-args ${args.join(' ')}\n`,
     })),
     { path: 'pxelinux.cfg/default', content: formatPxelinux(config, config.args) },
     ...hosts.map(([mac, args]) => ({
-      // 01: the ARP type of Ethernet, as PXELINUX asks for it.
-      path: `pxelinux.cfg/01-${hyphenated(mac)}`,
+      path: hostConfigPaths(mac).pxelinux,
       content: formatPxelinux(config, [...config.args, ...args]),
     })),
     // Where a GRUB of one's own looks, and where Debian's signed network image does.
@@ -74,23 +81,27 @@ function formatIpxe(config: BootConfig): string {
 }
 
 function formatPxelinux(config: BootConfig, args: readonly string[]): string {
-  // Plain PXELINUX reads over TFTP, lpxelinux.0 over HTTP too; a relative path works for both.
+  // Plain PXELINUX reads over TFTP, from where it came from itself.
+  const base = config.lpxelinux === true && config.url !== undefined ? `${config.url}/${config.folder}` : config.folder;
   return [
     `# Build OS ${config.buildId}`,
     'DEFAULT buildos',
     'PROMPT 0',
+    // Where a file cannot be had there is a prompt that nobody sees: after 30 seconds it is tried again.
+    'TOTALTIMEOUT 300',
+    'ONTIMEOUT buildos',
     'LABEL buildos',
-    `  KERNEL ${config.folder}/buildos-image`,
-    `  INITRD ${config.folder}/buildos-initrd`,
+    `  KERNEL ${base}/buildos-image`,
+    `  INITRD ${base}/buildos-initrd`,
     `  APPEND ${args.join(' ')}`,
     '',
   ].join('\n');
 }
 
 function formatGrub(config: BootConfig): string {
-  const prefix = config.url === undefined ? '' : grubHttp(config.url);
+  const http = config.url === undefined ? undefined : grubHttp(config.url);
   const linux = (args: readonly string[]): string =>
-    `    linux ${prefix}/${config.folder}/buildos-image ${args.map(grubQuote).join(' ')}`;
+    `    linux $base/${config.folder}/buildos-image ${args.map(grubArgument).join(' ')}`;
   const hosts = Object.entries(config.hosts).flatMap(([mac, args], index) => [
     `  ${index === 0 ? 'if' : 'elif'} [ "$net_default_mac" = '${mac}' ]; then`,
     linux([...config.args, ...args]),
@@ -98,9 +109,19 @@ function formatGrub(config: BootConfig): string {
   return [
     `# Build OS ${config.buildId}`,
     'set timeout=0',
+    'set default=0',
+    'set fallback=1',
+    'set base=',
+    // A GRUB without HTTP, such as Debian 12's grubnetx64.efi, reads from where it came from itself.
+    ...(http === undefined ? [] : [`if insmod http; then set base=${grubQuote(http)}; fi`]),
     `menuentry 'Build OS' {`,
     ...(hosts.length === 0 ? [linux(config.args)] : [...hosts, '  else', linux(config.args), '  fi']),
-    `  initrd ${prefix}/${config.folder}/buildos-initrd`,
+    `    initrd $base/${config.folder}/buildos-initrd`,
+    '}',
+    // A second try after a while is better than a menu that nobody sees.
+    `menuentry 'Build OS could not be loaded; trying again in 30 seconds' {`,
+    '    sleep 30',
+    '    reboot',
     '}',
     '',
   ].join('\n');
@@ -111,9 +132,15 @@ function grubQuote(word: string): string {
   return `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }
 
-/** `http://192.0.2.1:8080/x` → `(http,192.0.2.1:8080)/x`. */
-function grubHttp(url: string): string {
-  const { host, pathname } = new URL(url);
+/** A kernel argument for GRUB, which itself puts quotes around one with blanks, and a backslash before each quote in it. */
+function grubArgument(argument: string): string {
+  return grubQuote(argument.replaceAll('"', ''));
+}
+
+/** `http://192.0.2.1:8080/x` → `(http,192.0.2.1:8080)/x`. GRUB has no TLS. */
+function grubHttp(url: string): string | undefined {
+  const { protocol, host, pathname } = new URL(url);
+  if (protocol !== 'http:') return undefined;
   return `(http,${host})${pathname === '/' ? '' : pathname.replace(/\/$/, '')}`;
 }
 

@@ -3,6 +3,7 @@
  * version. Hosts do not read it.
  */
 import { z } from 'zod';
+import { BIOS_LOADERS, type BootLoaders, UEFI_LOADERS } from './boot-loaders.ts';
 
 /** How hosts are told to boot, whatever the version. */
 export interface PublicationSettings {
@@ -15,6 +16,10 @@ export interface PublicationSettings {
   readonly hosts: Readonly<Record<string, Readonly<Record<string, string>>>>;
   /** A unified kernel image is published too. */
   readonly uki?: UkiSettings;
+  /** An ISO 9660 image with such a unified kernel image in it, too. */
+  readonly iso?: UkiSettings;
+  /** Boot loaders are published too, and what DHCP has to say about them. */
+  readonly loaders?: BootLoaders;
 }
 
 /** Files on the machine that publishes. Without a key the image is not signed. */
@@ -37,13 +42,17 @@ export const PUBLICATION_JSON = 'buildos-publication.json';
 const text = z.string();
 const pairs = z.record(text, text);
 
+const uki = z.object({ stub: text, key: text.exactOptional(), certificate: text.exactOptional() });
+
 const schema: z.ZodType<Publication> = z.object({
   format: z.literal(1),
   url: text.exactOptional(),
   options: pairs,
   kernelArgs: z.array(text),
   hosts: z.record(text, pairs),
-  uki: z.object({ stub: text, key: text.exactOptional(), certificate: text.exactOptional() }).exactOptional(),
+  uki: uki.exactOptional(),
+  iso: uki.exactOptional(),
+  loaders: z.object({ bios: z.enum(BIOS_LOADERS), uefi: z.enum(UEFI_LOADERS) }).exactOptional(),
   versions: z.array(z.object({ buildId: z.string().regex(/^[0-9a-f]{20}$/), kernelArgs: z.array(text) })),
 });
 

@@ -109,8 +109,31 @@ test('publishImage() gives single hosts their options, for every boot loader', a
   );
   const grub = await readFile(join(into, 'grub.cfg'), 'utf8');
   assert.match(grub, /if \[ "\$net_default_mac" = '52:54:00:ab:00:01' \]; then\n.*'buildos\.hostname=b1'\n {2}else\n/);
-  assert.match(grub, /'buildos\.admin_email="a b@example\.org"'/);
+  assert.match(grub, /'buildos\.admin_email=a b@example\.org'/);
   assert.match(await readFile(join(into, 'boot.ipxe'), 'utf8'), /chain --autofree hosts\/\$\{netX\/mac:hexhyp\}\.ipxe/);
+
+  await publishImage({ image: await fakeImage(scratch.folder, 'b'.repeat(20)), into });
+  assert.deepEqual(
+    await readdir(join(into, 'pxelinux.cfg')),
+    ['default'],
+    'a host without options boots what others do',
+  );
+  assert.deepEqual(await readdir(join(into, 'hosts')), []);
+});
+
+test('publishImage() has GRUB read over HTTP where it can, and over TFTP else', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  const image = await fakeImage(scratch.folder, 'a'.repeat(20));
+  const read = async (name: string): Promise<string> => await readFile(join(into, name), 'utf8');
+  await publishImage({ image, into, url: 'http://192.0.2.1:81/os/' });
+  assert.match(await read('grub.cfg'), /^if insmod http; then set base='\(http,192\.0\.2\.1:81\)\/os'; fi$/m);
+  assert.match(await read('grub.cfg'), /^ +linux \$base\/versions\/a{20}\/buildos-image 'panic=30' /m);
+  assert.match(await read('pxelinux.cfg/default'), /^ +KERNEL versions\/a{20}\/buildos-image$/m);
+  for (const url of ['https://192.0.2.1/os', undefined]) {
+    await publishImage({ image, into, ...(url !== undefined && { url }) });
+    assert.doesNotMatch(await read('grub.cfg'), /http,/, 'GRUB has no TLS');
+  }
 });
 
 test('publishImage() refuses what no host could use, before it changes anything', async () => {
@@ -176,7 +199,18 @@ test('publishImage() refuses half a signing key, and a stub that is none', async
   const stub = join(scratch.folder, 'stub');
   await writeFile(stub, 'no program');
   await assert.rejects(publishImage({ image, into, uki: { stub, key: 'k' } }), /key and certificate go together/);
+  await assert.rejects(
+    publishImage({ image, into, iso: { stub, certificate: 'c' } }),
+    /key and certificate go together/,
+  );
+  await assert.rejects(
+    publishImage({ image, into, loaders: { bios: 'ipxe', uefi: 'uki' } }),
+    /none is to be published/,
+  );
+  const quoted = { image, into, options: { hostname: "it's" }, loaders: { bios: 'ipxe', uefi: 'grub' } } as const;
+  await assert.rejects(publishImage(quoted), /Cannot have GRUB hand over buildos\.hostname=it's/);
   await assert.rejects(publishImage({ image, into, uki: { stub } }), /it is no PE image/);
+  await assert.rejects(publishImage({ image, into, iso: { stub } }), /it is no PE image/);
   await assert.rejects(readlink(join(into, 'current')), /ENOENT/);
   const left = (await readdir(into, { recursive: true })).filter((name) => name.includes('.part-'));
   assert.deepEqual(left, []);

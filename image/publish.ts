@@ -5,7 +5,8 @@
  *   <into>/versions/<build id>/   buildos-image buildos-initrd buildos-manifest.json buildos-sbom.spdx.json
  *                                 buildos-buildid SHA256SUMS SHA256SUMS.minisig
  *   <into>/boot.ipxe  pxelinux.cfg/  grub.cfg  hosts/        name the files of one version
- *   <into>/buildos.efi                                       a unified kernel image of one version, if asked for
+ *   <into>/undionly.kpxe  snponly.efi  …  dhcp/              boot loaders, and what DHCP says about them, if asked for
+ *   <into>/buildos.efi  buildos.iso                          the version as an EFI program, and as a CD or USB stick, if asked for
  *   <into>/current -> versions/<build id>                    what hosts watch: <url>/current/buildos-buildid
  *   <into>/buildos-publication.json                          what `rollback` needs to know
  * ```
@@ -13,30 +14,16 @@
  * A version directory is complete and on the disk before anything names it; the boot configurations are replaced one by
  * one, each whole; the link comes last. A process that dies anywhere in between leaves the old version in force.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import {
-  copyFile,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  readlink,
-  rename,
-  rm,
-  symlink,
-  unlink,
-  writeFile,
-} from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
+import { readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { openLocal } from '../connections/local.ts';
-import { signEfi } from '../host/sbsign.ts';
-import { parseImageManifest } from '../manifests/image-manifest.ts';
-import { type MinisignSecretKey, signMinisign } from '../manifests/minisign.ts';
-import { formatSha256Sums, parseSha256Sums } from '../manifests/sha256sums.ts';
-import { formatBootConfigs, formatKernelArgument } from './boot-config.ts';
+import type { MinisignSecretKey } from '../manifests/minisign.ts';
+import { replaceFile, switchLink } from './_files.ts';
+import { type ConfigFile, formatBootConfigs, formatKernelArgument, hostConfigPaths } from './boot-config.ts';
+import { type BootLoaders, UKI, usesLpxelinux, writeLoaders } from './boot-loaders.ts';
+import { replaceIso, replaceUki } from './boot-programs.ts';
 import type { BuiltImage } from './built-image.ts';
+import { DNSMASQ_CONF, formatDnsmasqConf } from './dhcp-config.ts';
 import {
   PUBLICATION_JSON,
   type Publication,
@@ -45,26 +32,10 @@ import {
   formatPublication,
   parsePublication,
 } from './publication.ts';
-import { formatSbom } from './sbom.ts';
-import { buildUki } from './uki.ts';
+import { PUBLISHED, isComplete, planRemoval, signVersion, writeVersion } from './published-version.ts';
 
-/** The published names (spec of the build host, "Published files"). */
-export const PUBLISHED = {
-  kernel: 'buildos-image',
-  initrd: 'buildos-initrd',
-  manifest: 'buildos-manifest.json',
-  sbom: 'buildos-sbom.spdx.json',
-  buildId: 'buildos-buildid',
-  sums: 'SHA256SUMS',
-} as const;
-
-const SIGNATURE = `${PUBLISHED.sums}.minisig`;
-
-/** The unified kernel image: what UEFI firmware can be told to boot. */
-const UKI = 'buildos.efi';
-
-/** How many versions stay beside the newest. */
-const VERSIONS_KEPT = 3;
+/** A CD, or a USB stick. */
+const ISO = 'buildos.iso';
 
 /** What to publish, and how hosts reach it. */
 export interface PublishOptions {
@@ -83,6 +54,10 @@ export interface PublishOptions {
   readonly signWith?: MinisignSecretKey;
   /** Makes a unified kernel image, too. */
   readonly uki?: UkiSettings;
+  /** Makes an ISO 9660 image, too. */
+  readonly iso?: UkiSettings;
+  /** Puts boot loaders into the folder, and what DHCP has to say about them. */
+  readonly loaders?: BootLoaders;
 }
 
 /** What is there now. */
@@ -113,13 +88,15 @@ export class PublishError extends Error {
  * @throws {PublishError} when a MAC address, a URL or an option is malformed; nothing has changed then
  */
 export async function publishImage(options: PublishOptions): Promise<Published> {
-  const { image, into, url, uki } = options;
+  const { image, into, url, uki, iso, loaders } = options;
   const settings: PublicationSettings = {
     options: options.options ?? {},
     kernelArgs: options.kernelArgs ?? [],
     hosts: options.hosts ?? {},
     ...(url !== undefined && { url }),
     ...(uki !== undefined && { uki }),
+    ...(iso !== undefined && { iso }),
+    ...(loaders !== undefined && { loaders }),
   };
   const { buildId, kernelArgs } = image;
   planBoot({ buildId, kernelArgs }, settings);
@@ -128,6 +105,7 @@ export async function publishImage(options: PublishOptions): Promise<Published> 
   if (!(await isComplete(folder, buildId))) await writeVersion(image, folder);
   if (options.signWith !== undefined) await signVersion(folder, buildId, options.signWith);
   const before = await readPublication(into);
+  await removeHosts(into, before?.hosts ?? {}, settings.hosts);
   const others = (before?.versions ?? []).filter((version) => version.buildId !== buildId);
   return await switchTo(into, { format: 1, ...settings, versions: [...others, { buildId, kernelArgs }] }, buildId);
 }
@@ -175,9 +153,9 @@ async function switchTo(into: string, publication: Publication, buildId: string)
   const removed = await planRemoval(join(into, 'versions'), buildId);
   const versions = publication.versions.filter((each) => !removed.includes(each.buildId));
   await replaceFile(join(into, PUBLICATION_JSON), formatPublication({ ...publication, versions }));
-  if (publication.uki !== undefined) await replaceUki(into, { buildId, args, uki: publication.uki });
-  else await rm(join(into, UKI), { force: true });
+  const programs = await replacePrograms(into, publication, version);
   for (const config of configs) await replaceFile(join(into, config.path), config.content);
+  if (publication.loaders === undefined) await rm(join(into, DNSMASQ_CONF), { force: true });
   await switchLink(join(into, 'current'), folder);
   for (const name of removed) await rm(join(into, 'versions', name), { recursive: true, force: true });
   return {
@@ -186,7 +164,7 @@ async function switchTo(into: string, publication: Publication, buildId: string)
     files: [
       ...(await readdir(join(into, folder))).toSorted().map((name) => join(folder, name)),
       ...configs.map((each) => each.path),
-      ...(publication.uki === undefined ? [] : [UKI]),
+      ...programs,
       PUBLICATION_JSON,
       'current',
     ],
@@ -194,23 +172,78 @@ async function switchTo(into: string, publication: Publication, buildId: string)
   };
 }
 
-/** What boot loaders are told. @throws {PublishError} */
-function planBoot(
-  version: Publication['versions'][number],
-  settings: PublicationSettings,
-): { readonly args: string[]; readonly configs: ReturnType<typeof formatBootConfigs> } {
+type Version = Publication['versions'][number];
+
+/** Boot loaders, and what holds kernel and initrd itself. @returns their names */
+async function replacePrograms(into: string, settings: PublicationSettings, version: Version): Promise<string[]> {
+  const { uki, iso, loaders, url } = settings;
+  const { buildId } = version;
+  const { args, argsOfMedia } = planBoot(version, settings);
+  const folder = join(into, 'versions', buildId);
+  if (uki !== undefined) await replaceUki(join(into, UKI), { version: folder, buildId, args, uki });
+  else await rm(join(into, UKI), { force: true });
+  if (iso !== undefined) await replaceIso(join(into, ISO), { version: folder, buildId, args: argsOfMedia, uki: iso });
+  else await rm(join(into, ISO), { force: true });
+  await using local = openLocal();
+  const programs =
+    loaders === undefined ? [] : await writeLoaders(local, into, { loaders, url: url && trimSlash(url) });
+  return [...programs, ...(uki === undefined ? [] : [UKI]), ...(iso === undefined ? [] : [ISO])];
+}
+
+/** Removes the configurations of hosts that have none any more: they would boot the old version for ever. */
+async function removeHosts(into: string, before: Hosts, now: Hosts): Promise<void> {
+  const kept = new Set(Object.keys(now).flatMap((mac) => Object.values(hostConfigPaths(mac))));
+  const paths = Object.keys(before).flatMap((mac) => Object.values(hostConfigPaths(mac)));
+  for (const path of paths) if (!kept.has(path)) await rm(join(into, path), { force: true });
+}
+
+type Hosts = PublicationSettings['hosts'];
+
+/** What boot loaders are told. */
+interface BootPlan {
+  readonly args: readonly string[];
+  /** Of a CD or a stick: nothing is published for it to watch. */
+  readonly argsOfMedia: readonly string[];
+  readonly configs: readonly ConfigFile[];
+}
+
+/** @throws {PublishError} */
+function planBoot(version: Version, settings: PublicationSettings): BootPlan {
+  const { loaders } = settings;
+  const { url: _, ...withoutUrl } = settings;
   const args = kernelArguments(version.kernelArgs, settings);
-  if (settings.uki !== undefined && (settings.uki.key === undefined) !== (settings.uki.certificate === undefined)) {
-    throw new PublishError('Cannot sign the unified kernel image: key and certificate go together', 'give both files');
+  const url = settings.url === undefined ? undefined : trimSlash(settings.url);
+  for (const signed of [settings.uki, settings.iso]) {
+    if (signed !== undefined && (signed.key === undefined) !== (signed.certificate === undefined)) {
+      throw new PublishError(
+        'Cannot sign the unified kernel image: key and certificate go together',
+        'give both files',
+      );
+    }
+  }
+  if (loaders?.uefi === 'uki' && settings.uki === undefined) {
+    throw new PublishError(
+      'Cannot let UEFI boot the unified kernel image: none is to be published',
+      'publish with --uki',
+    );
+  }
+  const awkward = loaders?.uefi === 'grub' ? args.find((arg) => /['\\]/.test(arg)) : undefined;
+  if (awkward !== undefined) {
+    throw new PublishError(
+      `Cannot have GRUB hand over ${awkward}: it adds a backslash to each ' and \\`,
+      'use --uefi ipxe',
+    );
   }
   const configs = formatBootConfigs({
     buildId: version.buildId,
     folder: join('versions', version.buildId),
     args,
     hosts: hostArguments(settings.hosts),
-    ...(settings.url !== undefined && { url: trimSlash(settings.url) }),
+    lpxelinux: usesLpxelinux(loaders, url),
+    ...(url !== undefined && { url }),
   });
-  return { args, configs };
+  const dhcp = loaders === undefined ? [] : [{ path: DNSMASQ_CONF, content: formatDnsmasqConf(loaders, url) }];
+  return { args, argsOfMedia: kernelArguments(version.kernelArgs, withoutUrl), configs: [...configs, ...dhcp] };
 }
 
 async function readPublication(into: string): Promise<Publication | undefined> {
@@ -229,36 +262,6 @@ async function readPublication(into: string): Promise<Publication | undefined> {
       'remove it, and publish again what hosts are to boot',
       { cause },
     );
-  }
-}
-
-/** The unified kernel image of a version that is there, whole or not at all. */
-async function replaceUki(
-  into: string,
-  what: { readonly buildId: string; readonly args: readonly string[]; readonly uki: UkiSettings },
-): Promise<void> {
-  const { buildId, args, uki } = what;
-  const version = join(into, 'versions', buildId);
-  const file = join(into, UKI);
-  const temporary = `${file}.part-${process.pid}`;
-  const unsigned = `${temporary}.unsigned`;
-  try {
-    const parts = {
-      stub: await readFile(uki.stub),
-      kernel: await readFile(join(version, PUBLISHED.kernel)),
-      initrd: await readFile(join(version, PUBLISHED.initrd)),
-    };
-    await writeFile(unsigned, buildUki({ ...parts, kernelArgs: args, title: `Build OS ${buildId}`, buildId }));
-    if (uki.key === undefined || uki.certificate === undefined) {
-      await rename(unsigned, temporary);
-    } else {
-      await using local = openLocal();
-      await signEfi(local, { program: unsigned, key: uki.key, certificate: uki.certificate, output: temporary });
-    }
-    await syncPath(temporary);
-    await rename(temporary, file);
-  } finally {
-    for (const each of [unsigned, temporary]) await rm(each, { force: true });
   }
 }
 
@@ -302,93 +305,6 @@ function hostArguments(
       return [mac.toLowerCase(), formatOptions(options)];
     }),
   );
-}
-
-/** Writes a whole version beside its place and renames it there: it exists complete or not at all. */
-async function writeVersion(image: BuiltImage, folder: string): Promise<void> {
-  const temporary = `${folder}.part-${process.pid}`;
-  await rm(temporary, { recursive: true, force: true });
-  await mkdir(temporary, { recursive: true });
-  try {
-    await copyFile(image.kernel, join(temporary, PUBLISHED.kernel));
-    await copyFile(image.initrd, join(temporary, PUBLISHED.initrd));
-    await copyFile(image.manifest, join(temporary, PUBLISHED.manifest));
-    await writeFile(join(temporary, PUBLISHED.buildId), `${image.buildId}\n`);
-    const manifest = parseImageManifest(await readFile(image.manifest, 'utf8'), { name: image.manifest });
-    await writeFile(join(temporary, PUBLISHED.sbom), formatSbom(manifest, new Date()));
-    const names = [PUBLISHED.kernel, PUBLISHED.initrd, PUBLISHED.manifest, PUBLISHED.sbom, PUBLISHED.buildId];
-    const sums: { path: string; sha256: string }[] = [];
-    for (const name of names) sums.push({ path: name, sha256: await sha256Of(join(temporary, name)) });
-    await writeFile(join(temporary, PUBLISHED.sums), formatSha256Sums(sums));
-    for (const name of [...names, PUBLISHED.sums]) await syncPath(join(temporary, name));
-    await syncPath(temporary);
-    await rm(folder, { recursive: true, force: true });
-    await rename(temporary, folder);
-    await syncPath(dirname(folder));
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
-    throw error;
-  }
-}
-
-/** Signs the sums; hosts that trust the key take no version without it. Ed25519: the same key gives the same bytes. */
-async function signVersion(folder: string, buildId: string, key: MinisignSecretKey): Promise<void> {
-  const sums = await readFile(join(folder, PUBLISHED.sums));
-  await replaceFile(join(folder, SIGNATURE), signMinisign(sums, key, `Build OS ${buildId}`));
-}
-
-/** A version that is there is complete, since it was renamed into place; its sums are checked all the same. */
-async function isComplete(folder: string, buildId: string): Promise<boolean> {
-  try {
-    if ((await readFile(join(folder, PUBLISHED.buildId), 'utf8')).trim() !== buildId) return false;
-    const sums = parseSha256Sums(await readFile(join(folder, PUBLISHED.sums), 'utf8'));
-    for (const { path, sha256 } of sums) {
-      if ((await sha256Of(join(folder, path))) !== sha256) return false;
-    }
-    return Object.values(PUBLISHED).every((name) => name === PUBLISHED.sums || sums.some(({ path }) => path === name));
-  } catch {
-    return false;
-  }
-}
-
-/** Which versions go: all but the one in force and the newest few besides it. */
-async function planRemoval(folder: string, inForce: string): Promise<readonly string[]> {
-  const names = (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isDirectory());
-  const dated: { name: string; time: number }[] = [];
-  for (const { name } of names) {
-    if (name === inForce) continue;
-    await using handle = await open(join(folder, name));
-    dated.push({ name, time: (await handle.stat()).mtimeMs });
-  }
-  dated.sort((a, b) => b.time - a.time);
-  return dated.slice(VERSIONS_KEPT).map(({ name }) => name);
-}
-
-async function replaceFile(file: string, content: string): Promise<void> {
-  await mkdir(dirname(file), { recursive: true });
-  const temporary = `${file}.part-${process.pid}`;
-  await writeFile(temporary, content);
-  await syncPath(temporary);
-  await rename(temporary, file);
-}
-
-async function switchLink(link: string, target: string): Promise<void> {
-  const temporary = `${link}.part-${process.pid}`;
-  await unlink(temporary).catch(() => undefined);
-  await symlink(target, temporary);
-  await rename(temporary, link);
-  await syncPath(dirname(link));
-}
-
-async function syncPath(path: string): Promise<void> {
-  await using handle = await open(path);
-  await handle.sync();
-}
-
-async function sha256Of(file: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(file), hash);
-  return hash.digest('hex');
 }
 
 function trimSlash(url: string): string {

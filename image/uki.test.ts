@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { StubError, appendSections } from './uki.ts';
+import { StubError, appendSections, findSection } from './uki.ts';
 
 /** A PE32+ image with one section, and symbols behind it: 0x200 bytes of headers, 0x200 of section, 5 of symbols. */
 function stub(): Buffer {
@@ -30,17 +30,20 @@ function stub(): Buffer {
 }
 
 test('appendSections() lays sections behind the others, each on a page of its own', () => {
-  const image = appendSections(stub(), [{ name: '.osrel', content: Buffer.alloc(0x201, 1) }]);
-  assert.equal(image.readUInt16LE(0x46), 2);
+  const second = { name: '.linux', content: Buffer.alloc(0x1001, 2) };
+  const image = appendSections(stub(), [{ name: '.osrel', content: Buffer.alloc(0x201, 1) }, second]);
+  assert.equal(image.readUInt16LE(0x46), 3);
   const header = 0x58 + 240 + 40;
   assert.equal(image.toString('latin1', header, header + 6), '.osrel');
   assert.deepEqual(
     [8, 12, 16, 20].map((offset) => image.readUInt32LE(header + offset)),
-    [0x201, 0x2000, 0x400, 0x400],
+    [0x201, 0x2000, 0xc00, 0x400],
   );
-  assert.equal(image.length, 0x800, 'the symbols are gone, and the end is rounded up');
+  assert.deepEqual(findSection(image, '.linux'), { offset: 0x1000, sizeBytes: 0x1001 });
+  assert.throws(() => findSection(image, '.initrd'), StubError);
+  assert.equal(image.length, 0x3000, 'the symbols are gone, and the end is rounded up');
   assert.equal(image.readUInt32LE(0x44 + 8), 0, 'and nothing points at them');
-  assert.equal(image.readUInt32LE(0x58 + 56), 0x3000, 'SizeOfImage');
+  assert.equal(image.readUInt32LE(0x58 + 56), 0x5000, 'SizeOfImage');
   assert.ok(image.subarray(0x400, 0x601).every((byte) => byte === 1));
 });
 

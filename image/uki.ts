@@ -96,7 +96,9 @@ export function appendSections(program: Uint8Array, sections: readonly PeSection
   let added = 0;
   for (const [index, { name, content }] of sections.entries()) {
     const header = table + (count + index) * SECTION_HEADER_BYTES;
-    const rawBytes = roundUp(content.length, fileAlignment);
+    // Up to a page: the next section begins there, so that it can be a file of an ISO 9660 image too. No gap between them:
+    // a signature covers sections only.
+    const rawBytes = roundUp(offset + content.length, PAGE_BYTES) - offset;
     address = roundUp(address, align);
     image.fill(0, header, header + SECTION_HEADER_BYTES);
     image.write(name, header, SECTION_NAME_BYTES, 'latin1');
@@ -105,7 +107,7 @@ export function appendSections(program: Uint8Array, sections: readonly PeSection
     image.writeUInt32LE(rawBytes, header + 16);
     image.writeUInt32LE(offset, header + 20);
     image.writeUInt32LE(SECTION_FLAGS, header + 36);
-    chunks.push(content, padding(content.length, fileAlignment));
+    chunks.push(content, new Uint8Array(rawBytes - content.length));
     address += content.length;
     offset += rawBytes;
     added += rawBytes;
@@ -116,6 +118,25 @@ export function appendSections(program: Uint8Array, sections: readonly PeSection
   // CheckSum: firmware does not look at it, and a signature leaves it out.
   image.writeUInt32LE(0, optional + 64);
   return Buffer.concat(chunks);
+}
+
+/** Where a section's content is in the file. */
+export interface SectionPlace {
+  readonly offset: number;
+  readonly sizeBytes: number;
+}
+
+/** Finds a section. @param image - the program, or its beginning with all headers @throws {StubError} when there is none */
+export function findSection(image: Buffer, name: string): SectionPlace {
+  const coff = findCoffHeader(image);
+  const table = coff + 20 + image.readUInt16LE(coff + 16);
+  for (let index = 0; index < image.readUInt16LE(coff + 2); index += 1) {
+    const header = table + index * SECTION_HEADER_BYTES;
+    const found = image.toString('latin1', header, header + SECTION_NAME_BYTES).replace(/\0+$/, '');
+    if (found !== name) continue;
+    return { offset: image.readUInt32LE(header + 20), sizeBytes: image.readUInt32LE(header + 8) };
+  }
+  throw new StubError(`Cannot find the section ${name} in a unified kernel image`);
 }
 
 /** Where the COFF header begins, behind the signature `PE\0\0`. */

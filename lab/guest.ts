@@ -47,6 +47,8 @@ export interface GuestOptions {
   readonly shell?: boolean;
   /** Of `uefi`: Secure Boot is in force, and this X.509 certificate (DER) is all that the firmware trusts. */
   readonly secureBoot?: { readonly certificate: Uint8Array };
+  /** Of `uefi`: the firmware boots over HTTP, and does not try PXE. */
+  readonly httpBoot?: boolean;
 }
 
 /** A console did not say what it should have, in time or before the guest ended. Its last lines are in the message. */
@@ -292,6 +294,7 @@ async function describeGuest(options: GuestOptions, runtime: string): Promise<Qe
     cpus: options.cpus ?? 2,
     ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
     ...(ovmf === undefined ? {} : { ovmf }),
+    httpBoot: options.httpBoot ?? false,
     ...(options.network === undefined
       ? {}
       : { network: { tap: options.network.port.tap, mac: options.network.port.mac } }),

@@ -100,22 +100,23 @@ async function answer(
     }),
   );
   const refuse = (status: number, headers: Record<string, string> = {}): void => {
-    response.writeHead(status, { 'content-type': 'text/plain', ...headers }).end(`${status} ${path}\n`);
+    response.writeHead(status, { 'Content-Type': 'text/plain', ...headers }).end(`${status} ${path}\n`);
   };
   try {
-    if (request.method !== 'GET' && request.method !== 'HEAD') return refuse(405, { allow: 'GET, HEAD' });
+    if (request.method !== 'GET' && request.method !== 'HEAD') return refuse(405, { Allow: 'GET, HEAD' });
     await using file = await openInside(folder, path);
     const size = file?.sizeBytes ?? 0;
     if (file === undefined) return refuse(404);
     const range = parseRange(request.headers.range, size);
-    if (range === 'unsatisfiable') return refuse(416, { 'content-range': `bytes */${size}` });
+    if (range === 'unsatisfiable') return refuse(416, { 'Content-Range': `bytes */${size}` });
     const { first, last } = range ?? { first: 0, last: size - 1 };
     response.writeHead(range === undefined ? 200 : 206, {
-      'content-type': 'application/octet-stream',
-      'content-length': last - first + 1,
-      'accept-ranges': 'bytes',
-      'last-modified': file.modified.toUTCString(),
-      ...(range === undefined ? {} : { 'content-range': `bytes ${first}-${last}/${size}` }),
+      'Content-Type': 'application/octet-stream',
+      // In capitals: GRUB before 2.12 knows it in no other form, and without it waits for the end of the connection.
+      'Content-Length': last - first + 1,
+      'Accept-Ranges': 'bytes',
+      'Last-Modified': file.modified.toUTCString(),
+      ...(range === undefined ? {} : { 'Content-Range': `bytes ${first}-${last}/${size}` }),
     });
     if (request.method === 'HEAD' || last < first) return void response.end();
     const stream = file.handle.createReadStream({ start: first, end: last, autoClose: false, highWaterMark: 1 << 18 });

@@ -30,10 +30,12 @@ const START_TIMEOUT_MS = 20_000;
 export interface LabOptions {
   /** Served over HTTP as `http://10.77.0.1/`. */
   readonly httpFolder: string;
-  /** Served over TFTP; iPXE's boot programs are copied into it. Default: a folder of the lab's own, with nothing else. */
+  /** Served over TFTP. Default: a folder of the lab's own, with iPXE's boot programs in it. */
   readonly tftpFolder?: string;
   /** What DHCP tells firmware to fetch, where it is not iPXE. */
   readonly bootFiles?: Partial<BootFiles>;
+  /** A configuration file for dnsmasq that tells it, as `image publish` writes one; instead of `bootFiles`. */
+  readonly bootConfig?: string;
   /** The iPXE script a host gets over TFTP. Default: chain to `boot.ipxe` of the HTTP folder, unless the TFTP folder has its own. */
   readonly bootScript?: string;
   /** How many guests there is room for; default 1. */
@@ -56,7 +58,9 @@ export async function openLab(options: LabOptions): Promise<Lab> {
   undo.defer(() => rm(folder, { recursive: true, force: true }));
   const tftpFolder = options.tftpFolder ?? join(folder, 'tftp');
   for (const each of [folder, tftpFolder]) await mkdir(each, { recursive: true });
-  for (const nbp of [BOOT_FILES.bios, BOOT_FILES.uefi]) await copyFile(join(IPXE_FOLDER, nbp), join(tftpFolder, nbp));
+  if (options.tftpFolder === undefined) {
+    for (const nbp of [BOOT_FILES.bios, BOOT_FILES.uefi]) await copyFile(join(IPXE_FOLDER, nbp), join(tftpFolder, nbp));
+  }
 
   await local.run(['ip', 'netns', 'add', namespace]);
   undo.defer(async () => void (await local.run(['ip', 'netns', 'delete', namespace], { okStatus: 'any' })));
@@ -64,12 +68,11 @@ export async function openLab(options: LabOptions): Promise<Lab> {
 
   const log = new EventLog<LabEvent>();
   const inNamespace = ['ip', 'netns', 'exec', namespace];
-  const dhcp = await start(
-    [...inNamespace, ...dnsmasqArgv(labDhcp(ports, join(folder, 'leases'), options.bootFiles))],
-    {
-      stderr: 'stdout',
-    },
-  );
+  const { bootFiles, bootConfig } = options;
+  const boot = { ...(bootFiles !== undefined && { bootFiles }), ...(bootConfig !== undefined && { bootConfig }) };
+  const dhcp = await start([...inNamespace, ...dnsmasqArgv(labDhcp(ports, join(folder, 'leases'), boot))], {
+    stderr: 'stdout',
+  });
   undo.use(dhcp);
   void followDhcp(dhcp, log);
 

@@ -9,7 +9,7 @@
  *     │  └─ tap2     guest 2, 10.77.0.12              │
  *     └───────────────────────────────────────────────┘
  */
-import type { BootFiles, DnsmasqNetwork } from '../host/dnsmasq.ts';
+import type { DnsmasqNetwork } from '../host/dnsmasq.ts';
 
 export const LAB_ADDRESS = '10.77.0.1';
 export const LAB_BRIDGE = 'lab0';
@@ -80,7 +80,7 @@ export function planNetwork(ports: readonly LabPort[]): string {
 export function labDhcp(
   ports: readonly LabPort[],
   leaseFile: string,
-  bootFiles: Partial<BootFiles> = {},
+  boot: Pick<DnsmasqNetwork, 'bootFiles' | 'bootConfig'> = {},
 ): DnsmasqNetwork {
   return {
     interface: LAB_BRIDGE,
@@ -89,6 +89,6 @@ export function labDhcp(
     advertise: LAB_PREFIX6,
     hosts: ports.map((port) => ({ mac: port.mac, address: port.address, name: port.hostname })),
     leaseFile,
-    bootFiles,
+    ...boot,
   };
 }

@@ -23,6 +23,8 @@ import { listMachines, putMachine } from './disk.ts';
 export interface CreateOptions {
   /** Of the definition, and of the machine. */
   readonly name: string;
+  /** The definition; default: the one of that name that we ship. */
+  readonly definition?: HostDefinition;
   /** Folder for caches and scratch files. */
   readonly work: string;
   /** The disk image; default `<work>/machines.btrfs`. Made when it is absent. */
@@ -54,7 +56,7 @@ export const DEFAULT_DISK_BYTES: number = 4 * 1024 ** 3;
  * @throws {CommandError} when a tool fails; the disk image is as before then
  */
 export async function createMachine(options: CreateOptions): Promise<CreatedMachine> {
-  const definition = readMachineDefinition(options.name);
+  const definition = options.definition ?? readMachineDefinition(options.name);
   const work = resolve(options.work);
   const disk = resolve(options.disk ?? join(work, 'machines.btrfs'));
   const say = options.onProgress ?? (() => undefined);

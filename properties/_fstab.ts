@@ -27,6 +27,12 @@ export function hasEntry(text: string, entry: FstabEntry): boolean {
   return own.length === 1 && own[0]?.split(/\s+/).join(' ') === formatEntry(entry);
 }
 
+/** The device that the text has for a mount point; undefined when it has none. */
+export function deviceAt(text: string, where: string): string | undefined {
+  const line = text.split('\n').find((one) => isSame(one, { device: '', where }));
+  return line?.trim().split(/\s+/)[0];
+}
+
 /** The text with the entry in the place of one for the same, or at its end. */
 export function withEntry(text: string, entry: FstabEntry): string {
   const lines = text.split('\n');

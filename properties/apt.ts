@@ -11,7 +11,8 @@ import {
 } from './property.ts';
 import { CommandError, text } from '../connections/connection.ts';
 import { definePropertyList } from './combinators.ts';
-import { describeTextChange, digestOf, hasContent, isFile, writeWhole } from './file.ts';
+import { describeTextChange, digestOf, isFile, writeWhole } from './_file-change.ts';
+import { hasContent } from './file.ts';
 
 /** apt's own words: no questions, keep changed configuration files, wait for another apt, try again on a bad line. */
 const APT_GET: readonly string[] = [

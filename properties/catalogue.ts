@@ -59,6 +59,16 @@ export async function loadCatalogue(): Promise<ReadonlyMap<string, CatalogueEntr
   return new Map([...modules.keys()].sort().map((id) => [id, entryOf(id, modules)]));
 }
 
+/**
+ * Sees to it that the code of applications that were read is there. A definition imports what it uses: what it no longer
+ * uses it no longer imports, and that is what has to be taken back.
+ */
+export async function learn(applications: readonly PropertyApplication[]): Promise<void> {
+  const known = new Set(registeredIds());
+  const ids = applications.flatMap(({ p, a }) => [p, ...idsIn(a)]);
+  if (!ids.every((id) => known.has(id))) await loadCatalogue();
+}
+
 function entryOf(id: string, modules: ReadonlyMap<string, string>): CatalogueEntry {
   const registered = readRegistered(id);
   const { definition } = registered;

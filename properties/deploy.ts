@@ -191,7 +191,7 @@ async function openLog(
   const wants = options.memory === 'none' ? [] : memoryFacts(where.state, where.name);
   await work.loadDebts(wants);
   if (options.memory === 'none') return { memory: undefined, close: async () => undefined };
-  const memory = readMemory(work.facts, where.state, where.name);
+  const memory = await readMemory(work.facts, where.state, where.name);
   const known = work.facts.text(memoryPath(where.state, where.name));
   const run: Connection['run'] = (argv, runOptions) => connection.run(argv, runOptions);
   const before = memoryBefore(memory, definition);

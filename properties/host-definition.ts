@@ -22,8 +22,8 @@ export interface HostBase {
  *
  * ```ts
  * // my-host.ts
- * import * as apt from './properties/apt.ts';
- * import type { HostDefinition } from './properties/host-definition.ts';
+ * import * as apt from 'buildos/properties/apt.ts';
+ * import type { HostDefinition } from 'buildos/properties/host-definition.ts';
  *
  * export const host: HostDefinition = {
  *   name: 'my-host',
@@ -34,7 +34,7 @@ export interface HostBase {
  * ```
  */
 export interface HostDefinition {
-  /** What the host calls its memory of this definition, and what reports call it: lower case, digits, `.`, `-`. */
+  /** What the host calls its memory of this definition, and what reports call it: lower case, digits, `.`, `_`, `-`. */
   readonly name: string;
   /** One line. */
   readonly summary: string;
@@ -55,7 +55,7 @@ export class HostDefinitionError extends Error {
 }
 
 const DEFINITION = z.strictObject({
-  name: z.string().regex(/^[a-z0-9][a-z0-9.-]{0,62}$/, 'must be lower case letters, digits, "." and "-"'),
+  name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'must be lower case letters, digits, ".", "_" and "-"'),
   summary: z.string().regex(/^[^\n]*$/, 'must be one line'),
   base: z.strictObject({ distribution: z.literal('debian'), suite: z.string().regex(/^[a-z][a-z0-9-]*$/) }),
   properties: z.array(APPLICATION),

@@ -1,9 +1,9 @@
 /** The name of a host. */
 import { text } from '../connections/connection.ts';
 import { type Arg, arg, textThat } from './args.ts';
-import { definePropertyList } from './combinators.ts';
+import { definePropertyList, seq, withUnapply } from './combinators.ts';
 import { hasContent, hasLines } from './file.ts';
-import { type PropertyApplication, defineProperty } from './property.ts';
+import { NOTHING_TO_TAKE_BACK, type PropertyApplication, defineProperty } from './property.ts';
 
 const LABELS = /^(?=.{1,64}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
@@ -24,7 +24,9 @@ export const is: (name: string) => PropertyApplication = definePropertyList<[nam
   describe: (name) => `the host is called ${name}`,
   properties: (name) => [
     hasContent('/etc/hostname', `${name}\n`),
-    hasLines('/etc/hosts', ['127.0.0.1 localhost', '::1 localhost ip6-localhost ip6-loopback', `127.0.1.1 ${name}`]),
+    // Whatever the host is called, localhost is.
+    withUnapply(hasLines('/etc/hosts', ['127.0.0.1 localhost', '::1 localhost ip6-localhost ip6-loopback']), seq()),
+    hasLines('/etc/hosts', [`127.0.1.1 ${name}`]),
     now(name),
   ],
 });
@@ -33,6 +35,7 @@ export const is: (name: string) => PropertyApplication = definePropertyList<[nam
 export const now: (name: string) => PropertyApplication = defineProperty<[name: string]>({
   id: 'hostname.now',
   kind: 'posix',
+  ...NOTHING_TO_TAKE_BACK,
   touches: 'own-files',
   about:
     'The kernel has this name now, on a live host; inside of an image nothing happens. Unapplied: it stays until the next boot. ' +
@@ -42,5 +45,4 @@ export const now: (name: string) => PropertyApplication = defineProperty<[name: 
   describe: (name) => `the kernel calls the host ${name}`,
   check: async (host, name) => !(await host.isLive()) || text(await host.run(['uname', '-n'])).trim() === name,
   apply: async (host, name) => void (await host.run(['hostname', name])),
-  unapply: () => 'no-change',
 });

@@ -4,7 +4,8 @@
  */
 import { z } from 'zod';
 import { type Arg, arg } from './args.ts';
-import { PATH, describeTextChange, keepAttributes, rewrite } from './file.ts';
+import { describeTextChange, keepAttributes, rewrite } from './_file-change.ts';
+import { PATH } from './file.ts';
 import { type PropertyApplication, defineProperty } from './property.ts';
 
 /** Settings by their key. */

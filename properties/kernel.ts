@@ -3,7 +3,13 @@ import { z } from 'zod';
 import { type Arg, arg, textThat } from './args.ts';
 import { definePropertyList } from './combinators.ts';
 import { hasContent } from './file.ts';
-import { type HostReader, type PropertyApplication, InapplicablePropertyError, defineProperty } from './property.ts';
+import {
+  type HostReader,
+  InapplicablePropertyError,
+  NOTHING_TO_TAKE_BACK,
+  type PropertyApplication,
+  defineProperty,
+} from './property.ts';
 
 /** A word on the kernel command line, such as `quiet` or `console=ttyS0`. The image carries it; nothing is done on the host. */
 export const option: (word: string) => PropertyApplication = defineProperty<[word: string]>({
@@ -76,6 +82,7 @@ export const wantsModules: (names: readonly string[]) => PropertyApplication = d
 export const loaded: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
   id: 'kernel.loaded',
   kind: 'posix',
+  ...NOTHING_TO_TAKE_BACK,
   touches: 'own-files',
   describe: (names) => `kernel modules loaded now: ${names.join(' ')}`,
   about:
@@ -88,7 +95,6 @@ export const loaded: (names: readonly string[]) => PropertyApplication = defineP
   check: async (host, names) => names.every((name) => isLoaded(host, name)) || !(await hasKernel(host)),
   plan: (host, names) => names.filter((name) => !isLoaded(host, name)).map((name) => `load ${name}`),
   apply: async (host, names) => void (await host.run(['modprobe', '--all', '--', ...names])),
-  unapply: () => 'no-change',
 });
 
 /** Modules that are not loaded by themselves when their hardware is found. Unapplied: they are. */

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { HostDefinitionError } from './host-definition.ts';
+import { absent } from './file.ts';
+import { HostDefinitionError, hostAttrs } from './host-definition.ts';
 import { loadHostDefinition } from './load-host.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'buildos-load-'));
@@ -39,6 +40,44 @@ for (const [name, text] of RIGHT) {
   });
 }
 
+test('a definition anywhere imports our files as buildos/…, the very ones', async () => {
+  const path = join(folder, 'elsewhere.ts');
+  const imports = `import { absent } from 'buildos/properties/file.ts';\nimport type { HostDefinition } from 'buildos/properties/host-definition.ts';`;
+  writeFileSync(
+    path,
+    `${imports}\nexport const host: HostDefinition = ${HOST.replace('file.absent', 'absent')};\nexport { absent };\n`,
+  );
+  const loaded = await loadHostDefinition(path);
+  assert.deepEqual(loaded.define(undefined).properties, [absent('/x')]);
+});
+
+/** The TypeScript of docs/write-a-host.md: modules by the name in their first line, and a property of one's own. */
+function documented(): { readonly files: ReadonlyMap<string, string>; readonly property: string } {
+  const text = readFileSync(join(import.meta.dirname, '../docs/write-a-host.md'), 'utf8');
+  const blocks = [...text.matchAll(/^```ts\n([^]*?)^```$/gm)].map((match) => match[1] ?? '');
+  const named = blocks.flatMap((block): [string, string][] => {
+    const name = /^\/\/ (\S+\.ts)\n/.exec(block)?.[1];
+    return name === undefined ? [] : [[name, block]];
+  });
+  return { files: new Map(named), property: blocks.at(-1) ?? '' };
+}
+
+test('what docs/write-a-host.md has to copy is right', async () => {
+  const { files, property } = documented();
+  assert.deepEqual([...files.keys()], ['my-host.ts', 'my-image.ts', 'my-machine.ts']);
+  for (const [name, text] of files) writeFileSync(join(folder, name), text);
+  for (const name of files.keys()) {
+    const definition = (await loadHostDefinition(join(folder, name))).define(undefined);
+    assert.ok(definition.properties.length > 2, name);
+    hostAttrs(definition);
+  }
+  const own = `${property}\nexport const host = ${HOST.replace("file.absent('/x')", "greets('hello')")};\n`;
+  const path = join(folder, 'own.ts');
+  writeFileSync(path, own);
+  const { properties } = (await loadHostDefinition(path)).define(undefined);
+  assert.deepEqual(properties, [{ p: 'my.greets', a: ['hello'] }]);
+});
+
 const WRONG: readonly (readonly [name: string, text: string, message: RegExp])[] = [
   ['nothing', '', /it exports nothing/],
   ['something else', 'export const a = 1, b = "x";', /it exports a, b$/],
@@ -61,8 +100,9 @@ const WRONG: readonly (readonly [name: string, text: string, message: RegExp])[]
     /properties\.0 is wrong/,
   ],
   ['a function that returns none', 'export const host = () => 5;', /what "host" of .* returns/],
-  ['a module that throws', `throw new Error('broken');`, /Cannot load the host definition/],
-  ['a module that is none', 'export const = ;', /Cannot load the host definition/],
+  ['a module that throws', `throw new Error('broken');`, /Cannot load the host definition "(.*)" at \1:2$/],
+  ['a module that is none', 'export const = ;', /Cannot load the host definition "(.*)" at \1:2$/],
+  ['no TypeScript that Node takes', 'enum X { A }', /Cannot load the host definition "(.*)" at \1:2$/],
 ];
 
 for (const [name, text, message] of WRONG) {

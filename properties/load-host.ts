@@ -1,7 +1,12 @@
-/** Reads a host definition from a module of the user: `./my-host.ts`. */
+/**
+ * Reads a host definition from a module of the user: `./my-host.ts`, wherever it is. What it imports as `buildos/…` are
+ * our own files: `import * as apt from 'buildos/properties/apt.ts'` needs neither a package.json nor node_modules.
+ */
 import { access } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { registerHooks } from 'node:module';
+import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { PACKAGE } from './catalogue.ts';
 import { type HostDefinition, HostDefinitionError, checkHostDefinition } from './host-definition.ts';
 
 /** A module that defines a host. */
@@ -39,16 +44,17 @@ export async function loadHostDefinition(path: string): Promise<LoadedHost> {
   } catch (cause) {
     throw new HostDefinitionError(`Cannot read the host definition "${path}": there is no such file`, { cause });
   }
+  resolveOwnPackage();
   let module: unknown;
   try {
     module = await import(pathToFileURL(full).href);
   } catch (cause) {
-    // A wrong argument of a property tells its place and its usage itself.
-    const hint =
-      cause instanceof Error && 'hint' in cause && typeof cause.hint === 'string'
-        ? cause.hint
-        : 'Run it by hand: node FILE';
-    throw new HostDefinitionError(`Cannot load the host definition "${path}"`, { cause, hint });
+    // A wrong argument of a property tells its place itself, and its usage.
+    const told = cause instanceof Error && 'hint' in cause;
+    const place = told ? undefined : placeOf(cause);
+    const hint = told && typeof cause.hint === 'string' ? { hint: cause.hint } : {};
+    const where = place === undefined ? '' : ` at ${place}`;
+    throw new HostDefinitionError(`Cannot load the host definition "${path}"${where}`, { cause, ...hint });
   }
   const exports = typeof module === 'object' && module !== null ? Object.entries(module) : [];
   const [exportName, value] = chooseExport(path, exports);
@@ -79,4 +85,30 @@ function chooseExport(path: string, exports: readonly (readonly [string, unknown
       (fits.length > 1 ? ', and more than one could be it' : ''),
     { hint: HINT },
   );
+}
+
+/** Where a module is wrong: Node's first line for what cannot be parsed, or the innermost frame of a file. */
+function placeOf(cause: unknown): string | undefined {
+  if (!(cause instanceof Error)) return undefined;
+  const [, parsed, thrown] =
+    /^(?:(\/[^\n]*:\d+)\n|[^]*?\bat (?:[^\n]*\()?file:\/\/(\/[^\n]*?:\d+):\d+)/.exec(cause.stack ?? '') ?? [];
+  return parsed ?? thrown;
+}
+
+let resolved = false;
+
+/** Imports of `buildos/…` lead here, also where another copy of Build OS is in node_modules: there is one registry. */
+function resolveOwnPackage(): void {
+  if (resolved) return;
+  resolved = true;
+  const top = join(import.meta.dirname, '..');
+  registerHooks({
+    resolve: (specifier, context, next) => {
+      if (specifier.startsWith(`${PACKAGE}/`)) {
+        return next(pathToFileURL(join(top, specifier.slice(PACKAGE.length + 1))).href, context);
+      }
+      // For the arguments of properties of one's own.
+      return next(specifier, specifier === 'zod' ? { ...context, parentURL: import.meta.url } : context);
+    },
+  });
 }

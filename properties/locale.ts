@@ -4,7 +4,7 @@ import { installed } from './apt.ts';
 import { type Arg, arg, textThat } from './args.ts';
 import { definePropertyList, onChange } from './combinators.ts';
 import { hasContent, hasLines, symlink } from './file.ts';
-import { type PropertyApplication, defineProperty } from './property.ts';
+import { NOTHING_TO_TAKE_BACK, type PropertyApplication, defineProperty } from './property.ts';
 
 const LOCALE = /^[A-Za-z_]+(\.[A-Za-z0-9-]+)?(@[a-z]+)?$/;
 const ZONE = /^[A-Za-z0-9_+-]+(\/[A-Za-z0-9_+-]+)*$/;
@@ -65,8 +65,9 @@ export const generated: (names: readonly string[]) => PropertyApplication = defi
 export const regenerated: () => PropertyApplication = defineProperty<[]>({
   id: 'locale.regenerated',
   kind: 'posix',
+  ...NOTHING_TO_TAKE_BACK,
   about:
-    'The locales of /etc/locale.gen are made, each time that this is applied. locale.generated() does this by itself.',
+    'The locales of /etc/locale.gen are made, each time that this is applied. locale.generated() does this by itself. Unapplied: nothing.',
   example: [],
   args: [],
   describe: () => 'locales are made from their sources',

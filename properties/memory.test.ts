@@ -1,6 +1,15 @@
 /** What a host remembers, and what of that is taken back when it left the definition. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -12,7 +21,7 @@ import { deploy } from './deploy.ts';
 import * as file from './file.ts';
 import { type Leaving, memoryPath, planLeaving } from './memory.ts';
 import { planHost } from './plan.ts';
-import { type PropertyApplication, describeApplication } from './property.ts';
+import { type PropertyApplication, describeApplication, registeredIds } from './property.ts';
 import * as systemd from './systemd.ts';
 
 const QUICK = { timeout: 20_000 };
@@ -149,4 +158,19 @@ test('a memory that makes no sense is told, with its path', QUICK, async (t) => 
     deploy(toyDefinition(note('x')), local, { state }),
     /Cannot read what was applied before from .*toy\.json/,
   );
+});
+
+test('what left is taken back although no module of the definition has it any more', QUICK, async (t) => {
+  const state = scratch(t);
+  const job = { p: 'cron.job', a: ['x', { schedule: '@daily', command: 'true' }] };
+  const applied = [{ p: 'describe', a: ['a job', job] }];
+  mkdirSync(join(state, 'properties'), { recursive: true });
+  writeFileSync(memoryPath(state, 'toy'), JSON.stringify({ format: 1, host: 'toy', digest: '', applied }));
+  assert.ok(!registeredIds().includes('cron.job'));
+  const { left, warnings } = await planHost(toyDefinition(), openLocal(), { state });
+  assert.deepEqual(
+    left.map(({ application }) => application.p),
+    ['file.hasContent'],
+  );
+  assert.deepEqual(warnings, []);
 });

@@ -10,6 +10,7 @@
  */
 import { z } from 'zod';
 import type { Connection, Json } from '../connections/connection.ts';
+import { learn } from './catalogue.ts';
 import type { FactRequest, Facts } from './facts.ts';
 import { type HostDefinition, definitionDigest, withoutPlaces } from './host-definition.ts';
 import {
@@ -65,12 +66,13 @@ export function memoryFacts(state: string, name: string): readonly FactRequest[]
  * @returns undefined when the host remembers nothing
  * @throws {FailedChangeError} when the file makes no sense
  */
-export function readMemory(facts: Facts, state: string, name: string): Memory | undefined {
+export async function readMemory(facts: Facts, state: string, name: string): Promise<Memory | undefined> {
   const path = memoryPath(state, name);
   const text = facts.text(path);
   if (text === undefined) return undefined;
   try {
     const { digest, applied } = MEMORY.parse(JSON.parse(text));
+    await learn(applied);
     return { digest, applied };
   } catch (cause) {
     throw new FailedChangeError(`Cannot read what was applied before from ${path}`, {

@@ -1,8 +1,9 @@
 /** Mounts, as /etc/fstab has them. */
 import { z } from 'zod';
 import { arg, textThat } from './args.ts';
-import { type FstabEntry, hasEntry, withEntry, withoutEntry } from './_fstab.ts';
-import { PATH, describeTextChange, keepAttributes, rewrite } from './file.ts';
+import { type FstabEntry, deviceAt, hasEntry, withEntry, withoutEntry } from './_fstab.ts';
+import { describeTextChange, keepAttributes, rewrite } from './_file-change.ts';
+import { PATH } from './file.ts';
 import { type HostReader, type PropertyApplication, InapplicablePropertyError, defineProperty } from './property.ts';
 
 /** What is mounted, and how. */
@@ -75,12 +76,20 @@ export const at: (where: string, mount: MountOptions) => PropertyApplication = d
   apply: async (host, where, mount) => {
     const old = host.facts.text(FSTAB) ?? '';
     const text = withEntry(old, entryOf(where, mount));
+    const before = deviceAt(old, where);
+    let mounted = (await host.isLive()) && (await isMounted(host, where));
     if (text !== old) {
+      // First, since it may be busy: what is written down would hide from the next run that something else is mounted.
+      if (mounted && before !== undefined && before !== mount.device) {
+        await host.run(['umount', '--', where]);
+        mounted = false;
+      }
       await rewrite(host, FSTAB, text);
       if (await host.isLive()) await host.run(['systemctl', 'daemon-reload']);
+      if (mounted && before !== undefined) await host.run(['mount', '-o', 'remount', '--', where]);
     }
     await host.run(['mkdir', '-p', '--', where]);
-    if ((await isDueNow(host, mount)) && !(await isMounted(host, where))) await host.run(['mount', '--', where]);
+    if (!mounted && (await isDueNow(host, mount))) await host.run(['mount', '--', where]);
   },
   checkUnapplied: async (host, where, mount) => {
     const old = host.facts.text(FSTAB) ?? '';

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type Arg, arg, textThat } from './args.ts';
 import { definePropertyList, onChange } from './combinators.ts';
 import { hasContent } from './file.ts';
-import { type HostWriter, type PropertyApplication, defineProperty } from './property.ts';
+import { type HostReader, NOTHING_TO_TAKE_BACK, type PropertyApplication, defineProperty } from './property.ts';
 
 /** A network device as it should be. */
 export type DeviceOptions = {
@@ -94,20 +94,20 @@ export const device: (name: string, device: DeviceOptions) => PropertyApplicatio
 export const reloaded: () => PropertyApplication = defineProperty<[]>({
   id: 'network.reloaded',
   kind: 'posix',
-  about: 'Where systemd-networkd runs, it reads its files anew. network.file() does this by itself.',
+  ...NOTHING_TO_TAKE_BACK,
+  about:
+    'Where systemd-networkd runs, it reads its files anew. network.file() does this by itself. Unapplied: nothing.',
   example: [],
   args: [],
   describe: () => 'systemd-networkd reads its files',
-  apply: async (host: HostWriter) => {
-    if (!(await host.isLive())) return 'no-change';
-    const state = await host.run(['systemctl', 'is-active', '--quiet', 'systemd-networkd.service'], {
-      okStatus: 'any',
-    });
-    if (state.status !== 0) return 'no-change';
-    await host.run(['networkctl', 'reload']);
-    return 'changed';
-  },
+  check: async (host) => !(await host.isLive()) || !(await isRunning(host)),
+  apply: async (host) => void (await host.run(['networkctl', 'reload'])),
 });
+
+async function isRunning(host: HostReader): Promise<boolean> {
+  const argv = ['systemctl', 'is-active', '--quiet', 'systemd-networkd.service'] as const;
+  return (await host.run(argv, { okStatus: 'any' })).status === 0;
+}
 
 function networkText(name: string, options: DeviceOptions): string {
   const { mode = 'static', addresses: own = [], gateways = [], dns = [], bridge } = options;

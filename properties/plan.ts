@@ -59,7 +59,7 @@ export async function planHost(
   if (remembers || work.needsDebts()) {
     await work.loadDebts(remembers ? memoryFacts(state, definition.name) : []);
   }
-  const memory = remembers ? readMemory(work.facts, state, definition.name) : undefined;
+  const memory = remembers ? await readMemory(work.facts, state, definition.name) : undefined;
   const leaving = planLeaving(memory, definition);
   const left: PlannedProperty[] = [];
   for (const application of leaving.unapply) left.push(...(await work.planUnapplied(application)));

@@ -19,6 +19,15 @@ import type { HostDefinition } from './host-definition.ts';
 import type { ReadOnlyArgv } from './read-only.ts';
 import type { Secret } from './secret.ts';
 
+/**
+ * Parts of a property that is over when it was applied, such as a restart: when it leaves the definition, nothing is to be
+ * taken back.
+ */
+export const NOTHING_TO_TAKE_BACK: Readonly<Pick<Required<PropertyDefinition<[]>>, 'checkUnapplied' | 'unapply'>> = {
+  checkUnapplied: () => true,
+  unapply: () => 'no-change',
+};
+
 /** A property applied to arguments: data. */
 export interface PropertyApplication {
   /** Id of the property. */

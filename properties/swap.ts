@@ -4,7 +4,8 @@ import { arg } from './args.ts';
 import { type FstabEntry, hasEntry, withEntry, withoutEntry } from './_fstab.ts';
 import { lines } from '../connections/connection.ts';
 import { definePropertyList } from './combinators.ts';
-import { PATH, describeTextChange, keepAttributes, removeFile, rewrite } from './file.ts';
+import { describeTextChange, keepAttributes, removeFile, rewrite } from './_file-change.ts';
+import { PATH } from './file.ts';
 import { FSTAB, FSTAB_FIELD } from './mount.ts';
 import { type HostReader, type PropertyApplication, defineProperty } from './property.ts';
 

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { arg, textThat } from './args.ts';
 import { PATH, hasContent } from './file.ts';
-import { type HostWriter, type PropertyApplication, defineProperty } from './property.ts';
+import { NOTHING_TO_TAKE_BACK, type PropertyApplication, defineProperty } from './property.ts';
 import { definePropertyList, onApplyChange } from './combinators.ts';
 
 const LIST = textThat((list) => /^[a-z0-9][a-z0-9-]*$/.test(list), 'lower case letters, digits and "-"');
@@ -39,15 +39,13 @@ export const is: (list: string, settings: Settings) => PropertyApplication = def
 export const loaded: (path: string) => PropertyApplication = defineProperty<[path: string]>({
   id: 'sysctl.loaded',
   kind: 'posix',
+  ...NOTHING_TO_TAKE_BACK,
   about:
-    'The settings of a file hold now, on a host with a kernel of its own. See sysctl.is(), which also writes the file.',
+    'The settings of a file hold now, on a host with a kernel of its own. Unapplied: they stay until the next boot. See sysctl.is(), which also writes the file.',
   example: ['/etc/sysctl.d/forward.conf'],
   args: [arg('path', PATH, 'the file')],
   describe: (path) => `kernel settings of ${path} are loaded`,
-  apply: async (host: HostWriter, path) => {
-    // Inside of something the kernel belongs to the outside.
-    if (!(await host.isLive()) || (await host.isContained())) return 'no-change';
-    await host.run(['sysctl', '--quiet', '--load', path]);
-    return 'changed';
-  },
+  // Inside of something the kernel belongs to the outside.
+  check: async (host) => !(await host.isLive()) || (await host.isContained()),
+  apply: async (host, path) => void (await host.run(['sysctl', '--quiet', '--load', path])),
 });

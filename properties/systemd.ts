@@ -7,7 +7,8 @@
 import { z } from 'zod';
 import { lines } from '../connections/connection.ts';
 import { type Arg, arg, textThat } from './args.ts';
-import { describeTextChange, digestOf, isFile, isLink, removeFile, writeWhole } from './file.ts';
+import { definePropertyList, onApplyChange } from './combinators.ts';
+import { describeTextChange, digestOf, isFile, isLink, removeFile, writeWhole } from './_file-change.ts';
 import type { AttrsToAdd, HostAttrs } from './host-attrs.ts';
 import {
   type HostReader,
@@ -15,6 +16,7 @@ import {
   type PropertyApplication,
   FailedChangeError,
   InapplicablePropertyError,
+  NOTHING_TO_TAKE_BACK,
   type Outcome,
   defineProperty,
 } from './property.ts';
@@ -173,6 +175,33 @@ export const masked: (names: readonly string[]) => PropertyApplication = defineP
   },
 });
 
+/** A service of one's own: its unit file, started at each boot and now, restarted when its text changes. */
+export const service: (name: string, text: string) => PropertyApplication = definePropertyList<
+  [name: string, text: string]
+>({
+  id: 'systemd.service',
+  about:
+    'A service has this unit file, starts at each boot, and on a live host runs now; it is restarted when the text changes. Unapplied: ' +
+    'it is stopped and goes away.',
+  example: [
+    'hello.service',
+    '[Service]\nExecStart=/usr/bin/sleep infinity\nDynamicUser=yes\n[Install]\nWantedBy=multi-user.target\n',
+  ],
+  args: [
+    NAME,
+    arg(
+      'text',
+      textThat(
+        (text) => /^\[Install\]$/m.test(text) && text.endsWith('\n'),
+        'a unit with an [Install], or it would not start at boot',
+      ),
+      'systemd.service(5)',
+    ),
+  ],
+  describe: (name) => `service ${name}`,
+  properties: (name, text) => [onApplyChange(unit(name, text), restarted([name])), enabled([name]), started([name])],
+});
+
 /** Units run: on a live host now; in an image nothing starts. Unapplied: they are stopped. */
 export const started: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
   id: 'systemd.started',
@@ -216,25 +245,29 @@ export const stopped: (names: readonly string[]) => PropertyApplication = define
 export const restarted: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
   id: 'systemd.restarted',
   kind: 'posix',
+  ...NOTHING_TO_TAKE_BACK,
   describe: (names) => `restarted: ${names.join(' ')}`,
   about:
-    'Units are started anew, each time that this is applied: onChange(…, systemd.restarted([…])). In an image nothing happens.',
+    'Units are started anew, each time that this is applied: onChange(…, systemd.restarted([…])). In an image nothing happens. Unapplied: nothing.',
   example: [['ssh.service']],
   args: [NAMES],
-  apply: async (host, names) => await ifLive(host, ['systemctl', 'restart', '--', ...names]),
+  check: async (host) => !(await host.isLive()),
+  apply: async (host, names) => await toThoseThere(host, 'restart', names),
 });
 
 /** Units that run read their configuration anew, each time that this is applied. For use with onChange(). */
 export const reloaded: (names: readonly string[]) => PropertyApplication = defineProperty<[names: readonly string[]]>({
   id: 'systemd.reloaded',
   kind: 'posix',
+  ...NOTHING_TO_TAKE_BACK,
   describe: (names) => `reloaded: ${names.join(' ')}`,
   about:
     'Units that run read their configuration anew, or are restarted when they cannot, each time that this is applied: ' +
-    'onChange(…, systemd.reloaded([…])). In an image nothing happens.',
+    'onChange(…, systemd.reloaded([…])). In an image nothing happens. Unapplied: nothing.',
   example: [['ssh.service']],
   args: [NAMES],
-  apply: async (host, names) => await ifLive(host, ['systemctl', 'try-reload-or-restart', '--', ...names]),
+  check: async (host) => !(await host.isLive()),
+  apply: async (host, names) => await toThoseThere(host, 'try-reload-or-restart', names),
 });
 
 /** What the host boots into, such as `multi-user.target`. */
@@ -287,9 +320,17 @@ async function inactive(host: HostReader, names: readonly string[]): Promise<str
   return names.filter((name) => !running.has(name));
 }
 
-async function ifLive(host: HostWriter, argv: readonly string[]): Promise<Outcome> {
-  if (!(await host.isLive())) return 'no-change';
-  await host.run(argv);
+/**
+ * Has units do something on a live host. Those that are not there are left out, and named: what changed may have been the
+ * unit itself, which was taken back.
+ */
+async function toThoseThere(host: HostWriter, verb: string, names: readonly string[]): Promise<Outcome> {
+  const shown = await host.run(['systemctl', 'show', '--property=LoadState', '--value', '--', ...names]);
+  const states = lines(shown).filter(Boolean);
+  const there = names.filter((_, index) => states[index] !== 'not-found');
+  for (const name of names) if (!there.includes(name)) host.progress(`${name} is not there: no ${verb}`);
+  if (there.length === 0) return 'no-change';
+  await host.run(['systemctl', verb, '--', ...there]);
   return 'changed';
 }
 

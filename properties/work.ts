@@ -14,6 +14,7 @@ import {
 } from '../connections/connection.ts';
 import { callNative } from '../connections/native.ts';
 import { Attempt, type PropertyResult, hideSecrets } from './attempt.ts';
+import { learn } from './catalogue.ts';
 import { type DataRef, type DataStore, MissingDataError, describeRef } from './data.ts';
 import { DebtBook } from './debts.ts';
 import { type FactRequest, FactStore } from './facts.ts';
@@ -102,7 +103,9 @@ export class Work {
   /** Looks up what earlier runs owe, with the facts of what is to come and `also`; what they owe at the end is taken over. */
   async loadDebts(also: readonly FactRequest[]): Promise<void> {
     await this.facts.ensure([...this.debts.wants, ...also], this.pending.flatMap(factsOf));
-    for (const [key, application] of await this.debts.load(this.facts)) {
+    const ends = await this.debts.load(this.facts);
+    await learn([...ends.values()]);
+    for (const [key, application] of ends) {
       if (isKnown(application)) this.#run.ends.set(key, application);
     }
   }

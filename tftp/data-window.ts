@@ -5,7 +5,7 @@
  *   | 0 3 | block | blksize bytes | 0 3 | block | blksize bytes | … | 0 3 | block | the rest |
  */
 import { BLKSIZE_MAX } from './options.ts';
-import { writeDataHeader } from './packet.ts';
+import { OPCODE } from './packet.ts';
 import type { Source } from './source.ts';
 
 const DATA_HEADER_BYTES = 4;
@@ -13,23 +13,21 @@ const DATA_HEADER_BYTES = 4;
 export const WINDOW_PART_BLOCKS = 64;
 /** Bytes that are read at once, but always a whole block. */
 const WINDOW_PART_BYTES = 128 * 1024;
+/** Clients of one room ask for few sizes. */
+const LAYOUTS_MAX = 8;
 
 /** Views into the memory for one blksize. */
 interface Layout {
-  readonly blksize: number;
   readonly packets: readonly Uint8Array[];
   readonly bodies: readonly Uint8Array[];
 }
 
 /** The memory, and the packets that were put into it last. */
 export class DataWindow {
-  #memory: Buffer<ArrayBuffer>;
-  #layout: Layout = { blksize: 0, packets: [], bodies: [] };
+  #memory: Buffer<ArrayBuffer> = allocate();
+  #view: DataView = new DataView(this.#memory.buffer);
+  readonly #layouts = new Map<number, Layout>();
   #packets: readonly Uint8Array[] = [];
-
-  constructor() {
-    this.#memory = allocate();
-  }
 
   /** All of it, as one piece; it stays at its address until `renew`. */
   get memory(): Uint8Array<ArrayBuffer> {
@@ -49,7 +47,8 @@ export class DataWindow {
   /** Takes other memory from now on: a socket has kept the present one until it can send. */
   renew(): void {
     this.#memory = allocate();
-    this.#layout = { blksize: 0, packets: [], bodies: [] };
+    this.#view = new DataView(this.#memory.buffer);
+    this.#layouts.clear();
   }
 
   /**
@@ -61,8 +60,7 @@ export class DataWindow {
    * @throws {RefusedError} when the source has not got them any more
    */
   fill(source: Source, first: number, count: number, blksize: number): number {
-    if (this.#layout.blksize !== blksize) this.#layout = lay(this.#memory, blksize);
-    const { packets, bodies } = this.#layout;
+    const { packets, bodies } = this.#layoutFor(blksize);
     const offset = (first - 1) * blksize;
     const rest = Math.max(0, Math.min(count * blksize, source.size - offset));
     const lastLength = rest - (count - 1) * blksize;
@@ -77,8 +75,21 @@ export class DataWindow {
       source.read(offset, [...bodies.slice(0, count - 1), body]);
       this.#packets = [...packets.slice(0, count - 1), packet];
     }
-    for (const [index, packet] of this.#packets.entries()) writeDataHeader(packet, (first + index) & 0xffff);
+    for (let index = 0; index < count; index += 1) {
+      const block = (first + index) & 0xffff;
+      this.#view.setUint32(index * (DATA_HEADER_BYTES + blksize), (OPCODE.data << 16) | block);
+    }
     return count * DATA_HEADER_BYTES + rest;
+  }
+
+  #layoutFor(blksize: number): Layout {
+    let layout = this.#layouts.get(blksize);
+    if (layout === undefined) {
+      if (this.#layouts.size >= LAYOUTS_MAX) this.#layouts.clear();
+      layout = lay(this.#memory, blksize);
+      this.#layouts.set(blksize, layout);
+    }
+    return layout;
   }
 }
 
@@ -93,5 +104,5 @@ function lay(memory: Buffer, blksize: number): Layout {
   const packets = Array.from({ length: DataWindow.blocksMax(blksize) }, (_, index) =>
     memory.subarray(index * size, (index + 1) * size),
   );
-  return { blksize, packets, bodies: packets.map((packet) => packet.subarray(DATA_HEADER_BYTES)) };
+  return { packets, bodies: packets.map((packet) => packet.subarray(DATA_HEADER_BYTES)) };
 }

@@ -1,9 +1,10 @@
-/** The reference driver: `node:dgram`, and nothing else. A send costs 4 µs. */
+/** The reference driver: `node:dgram`, and nothing else. A send costs 3 µs, most of them the kernel's. */
 import { type Socket, createSocket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 
 import { DataWindow } from './data-window.ts';
 import type { ConnectTo, Driver, ListenAt, ListenHandler, ListenSocket, PeerHandler, PeerSocket } from './driver.ts';
+import { Vigil } from './driver-vigil.ts';
 import type { Source } from './source.ts';
 
 /** Room for requests that wait. */
@@ -80,21 +81,39 @@ export function connectDgram(to: ConnectTo): Socket {
 
 /** Shared by all transfers of this driver. */
 const shared = new DataWindow();
+const vigil = new Vigil();
+let isWaiting = false;
+
+/** Keeps the loop from going to sleep: with something immediate to do it looks at the sockets again at once. */
+function stayAwake(): void {
+  if (!vigil.begin() || isWaiting) return;
+  isWaiting = true;
+  const look = (): void => {
+    isWaiting = vigil.keep(performance.now());
+    if (isWaiting) setImmediate(look);
+  };
+  setImmediate(look);
+}
 
 class DgramPeerSocket implements PeerSocket {
   readonly #socket: Socket;
 
   constructor(socket: Socket, handler: PeerHandler) {
     this.#socket = socket;
-    socket.on('message', (bytes) => handler.onDatagram(bytes));
+    socket.on('message', (bytes) => {
+      vigil.end();
+      handler.onDatagram(bytes);
+    });
     socket.on('error', (error) => handler.onError(error));
   }
 
   send(bytes: Uint8Array): void {
     this.#socket.send(bytes);
+    stayAwake();
   }
 
   sendData(source: Source, first: number, count: number, blksize: number): void {
+    if (count === 1) stayAwake();
     sendInParts(shared, source, { first, count, blksize }, () => {
       for (const packet of shared.packets) this.#socket.send(packet);
       // What the kernel did not take at once waits in the queue, and must not change.

@@ -17,6 +17,10 @@ export interface SystemCalls {
   sendmmsg(fd: number, messages: bigint, count: number, flags: number): number;
   /** @returns messages that were received */
   recvmmsg(fd: number, messages: bigint, count: number, flags: number): number;
+  epollCreate(flags: number): number;
+  epollControl(epoll: number, operation: number, fd: number, event: bigint): number;
+  /** @returns events that were written, at most `count` */
+  epollWait(epoll: number, events: bigint, count: number, timeoutMs: number): number;
   close(fd: number): number;
   /** Where the bytes are. They must be held as long as the address is used, and not be a part of a pool. */
   addressOf(bytes: ArrayBuffer): bigint;
@@ -36,6 +40,15 @@ export const UDP_SEGMENT = 103;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_TRUNC = 0x20;
 
+/** linux/eventpoll.h. */
+export const EPOLL_CLOEXEC = 0o2000000;
+export const EPOLL_CTL_ADD = 1;
+export const EPOLL_CTL_DEL = 2;
+export const EPOLLIN = 1;
+/** struct epoll_event: u32 events, u64 data; without padding between them on x86-64. */
+export const EPOLL_EVENT: { readonly bytes: number; readonly data: number } =
+  process.arch === 'x64' ? { bytes: 12, data: 4 } : { bytes: 16, data: 8 };
+
 /** The calls, or `undefined` where they cannot be had: no node:ffi, forbidden, another system. */
 export function openSystemCalls(): SystemCalls | undefined {
   const isKnown = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch) && endianness() === 'LE';
@@ -49,6 +62,9 @@ export function openSystemCalls(): SystemCalls | undefined {
       setsockopt: { arguments: ['i32', 'i32', 'i32', pointer, 'u32'], return: 'i32' },
       sendmmsg: { arguments: ['i32', pointer, 'u32', 'i32'], return: 'i32' },
       recvmmsg: { arguments: ['i32', pointer, 'u32', 'i32', pointer], return: 'i32' },
+      epoll_create1: { arguments: ['i32'], return: 'i32' },
+      epoll_ctl: { arguments: ['i32', 'i32', 'i32', pointer], return: 'i32' },
+      epoll_wait: { arguments: ['i32', pointer, 'i32', 'i32'], return: 'i32' },
       close: { arguments: ['i32'], return: 'i32' },
       // The name in glibc and in musl.
       __errno_location: { arguments: [], return: pointer },
@@ -62,6 +78,9 @@ export function openSystemCalls(): SystemCalls | undefined {
       setsockopt: (fd, level, name, value, length) => checked(functions.setsockopt(fd, level, name, value, length)),
       sendmmsg: (fd, messages, count, flags) => checked(functions.sendmmsg(fd, messages, count, flags)),
       recvmmsg: (fd, messages, count, flags) => checked(functions.recvmmsg(fd, messages, count, flags, 0n)),
+      epollCreate: (flags) => checked(functions.epoll_create1(flags)),
+      epollControl: (epoll, operation, fd, event) => checked(functions.epoll_ctl(epoll, operation, fd, event)),
+      epollWait: (epoll, events, count, timeoutMs) => checked(functions.epoll_wait(epoll, events, count, timeoutMs)),
       close: (fd) => checked(functions.close(fd)),
       addressOf: (bytes) => ffi.getRawPointer(bytes),
     };

@@ -101,7 +101,9 @@ const WINDOWS = [
   { first: 25, count: 1, blksize: 8000 },
 ] as const;
 
-for (const driver of [dgramDriver, gsoWith({})]) {
+const gso = gsoWith({});
+
+for (const driver of [dgramDriver, gso]) {
   for (const window of WINDOWS) {
     test(`${driver.name}: ${window.count} blocks of ${window.blksize} arrive as they are`, () =>
       checkWindow(driver, window));
@@ -225,6 +227,88 @@ test('gso: where its sockets cannot be made, node:dgram makes them', async () =>
   await checkWindow(gsoWith({ socket }), { first: 1, count: 20, blksize: 1468 });
   await checkWindow(gsoWith({ bind: () => -ERRNO.EINVAL }), { first: 1, count: 20, blksize: 1468 });
   assert.equal(sockets, 2);
+});
+
+test('gso: what has come to other sockets is heard in the turn of the first, and each hears its own', async () => {
+  const waits: number[] = [];
+  const driver = gsoWith({
+    epollWait(...args) {
+      const count = calls.epollWait(...args);
+      waits.push(count);
+      return count;
+    },
+  });
+  await using far = new Far();
+  const heard = [0, 0, 0].map((): number[] => []);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const sockets: PeerSocket[] = heard.map((own) =>
+    driver.connect(
+      { local: HOST, address: HOST, port: far.port, burst: { packets: 16, packetBytes: 516 } },
+      {
+        onDatagram(bytes) {
+          own.push(bytes[0] ?? -1);
+          if (heard.flat().length === 60) resolve();
+        },
+        onError: () => {},
+      },
+    ),
+  );
+  try {
+    const ports: number[] = [];
+    for (const [index, socket] of sockets.entries()) {
+      socket.send(Buffer.from('hello'));
+      await far.wait(index + 1);
+      ports.push(far.peerPort);
+    }
+    for (let index = 0; index < 60; index += 1) far.send(Buffer.from([index]), ports[index % 3] ?? 0);
+    await promise;
+    for (const [index, own] of heard.entries()) {
+      assert.deepEqual(
+        own,
+        Array.from({ length: 20 }, (_, at) => index + 3 * at),
+      );
+    }
+    assert.ok(waits.some((count) => count > 0));
+  } finally {
+    for (const socket of sockets) socket.close();
+  }
+});
+
+test('gso: a closed port that the turn finds is told, too', async () => {
+  await using far = new Far();
+  const { promise, resolve } = Promise.withResolvers<Error>();
+  const driver = gsoWith({ recvmmsg: () => -ERRNO.ECONNREFUSED });
+  using socket = connect(driver, far, { onDatagram: () => {}, onError: resolve });
+  socket.send(Buffer.from('hello'));
+  await far.wait(1);
+  for (let index = 0; index < 8; index += 1) far.send(Buffer.from('x'), far.peerPort);
+  assert.match((await promise).message, /ECONNREFUSED/);
+});
+
+test('gso: a socket that is closed while others are heard is not heard any more', async () => {
+  await using far = new Far();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let heard = 0;
+  const sockets: PeerSocket[] = [];
+  const handler: PeerHandler = {
+    onDatagram() {
+      heard += 1;
+      for (const socket of sockets.splice(0)) socket.close();
+      setTimeout(resolve, 20);
+    },
+    onError: () => {},
+  };
+  const ports: number[] = [];
+  for (let index = 0; index < 8; index += 1) {
+    const socket = gso.connect({ local: HOST, address: HOST, port: far.port }, handler);
+    sockets.push(socket);
+    socket.send(Buffer.from('hello'));
+    await far.wait(index + 1);
+    ports.push(far.peerPort);
+  }
+  for (const port of ports) far.send(Buffer.from('x'), port);
+  await promise;
+  assert.equal(heard, 1);
 });
 
 test('gso: a receive that fails is no more than nothing received', async () => {

@@ -293,8 +293,8 @@ function keepEarly(state: ReceiverState, block: number, data: Uint8Array, nowMs:
 function keep(state: ReceiverState, block: number, data: Uint8Array): Pick<ReceiverState, 'early' | 'highest'> {
   const { early, highest } = state;
   if (early.has(block) || early.size >= EARLY_BLOCKS_MAX) return { early, highest };
-  // A copy: the datagram is not ours beyond this call.
-  return { early: new Map(early).set(block, data.slice()), highest: Math.max(highest, block) };
+  // A copy, which `slice` of a Buffer is not: the datagram is not ours beyond this call.
+  return { early: new Map(early).set(block, new Uint8Array(data)), highest: Math.max(highest, block) };
 }
 
 /** How long after its first sign a gap is reported. */

@@ -146,3 +146,24 @@ describe('slow links', () => {
     assert.ok(outcome.dataSent <= 513 + 5, `${outcome.dataSent} DATA`);
   });
 });
+
+describe('a peer nearby', () => {
+  test('one that misses many packets of each burst gets none of them twice', (t) => {
+    const arrived = new Map<number, number>();
+    const outcome = runLink({
+      ...WINDOWS,
+      client: PLAIN_READER,
+      wire: (bytes, from, nowMs) => {
+        const ms = Math.floor(nowMs);
+        const count = (arrived.get(ms) ?? 0) + 1;
+        arrived.set(ms, count);
+        return from === 'client' || count <= 20 || count > 60 ? [{ afterMs: 0.1, bytes }] : [];
+      },
+    });
+    const share = outcome.dataSent / (Math.floor(WINDOWS.size / 1468) + 1);
+    t.diagnostic(`${(outcome.wholeAtMs / 1000).toFixed(3)} s, ${share.toFixed(3)} times the DATA`);
+    assert.ok(outcome.isWhole);
+    // 64 for 20 each time.
+    assert.ok(share < 3.6, `${share} times the DATA`);
+  });
+});

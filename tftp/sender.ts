@@ -57,6 +57,8 @@ const POOR_SHARE = 0.7;
 const POOR_TURNS = 60;
 /** What the share is taken for after them. */
 const FAIR_SHARE = 0.7;
+/** They are not where a round trip is short: waiting for word costs little, and what is lost was too much for a peer or a host. */
+const FAR_MS = 5;
 /** Nor are they on a link where the blocks of a window take more than this share of a round trip. */
 const QUICK_SHARE = 0.25;
 /** An ACK in the middle of a window is a gap unless the next one follows within so much of a round trip. */
@@ -235,7 +237,7 @@ function onAck(state: SenderState, block: number, nowMs: number): Step<SenderSta
 function judge(state: SenderState): SenderState {
   if (state.poorTurns > 0) return { ...state, share: FAIR_SHARE, poorTurns: state.poorTurns - 1 };
   const share = 0.75 * state.share + (0.25 * (state.blocks - state.turnAfter)) / (state.sent - state.turnAfter);
-  return { ...state, share, poorTurns: share < POOR_SHARE && isQuick(state) ? POOR_TURNS : 0 };
+  return { ...state, share, poorTurns: share < POOR_SHARE && isFar(state) && isQuick(state) ? POOR_TURNS : 0 };
 }
 
 /** What an ACK that moves the window says of the round trip. */
@@ -337,6 +339,11 @@ function burstMs(state: SenderState): number {
 function isQuick(state: SenderState): boolean {
   const { srttMs = 0 } = state.timing;
   return isSteady(state.timing) && burstMs(state) <= Math.max(1, QUICK_SHARE * srttMs);
+}
+
+/** Whether a round trip is long, also at its fastest: a busy host answers late, too. */
+function isFar(state: SenderState): boolean {
+  return state.timing.rttMinMs >= FAR_MS;
 }
 
 function withOptions(state: SenderState, granted: Options): SenderState {

@@ -140,7 +140,7 @@ function makeFolder(files: Readonly<Record<string, string>> = {}): Disposable & 
 const onLoopback = { address: HOST, port: 0 } as const;
 const until = async (isTrue: () => boolean): Promise<void> => {
   for (let tries = 0; !isTrue(); tries += 1) {
-    assert.ok(tries < 300, 'it does not become true');
+    assert.ok(tries < 1000, 'it does not become true');
     await sleep(10);
   }
 };
@@ -280,7 +280,8 @@ test('the granted timeout is the wait before the first repeat', async (driver) =
   assert.equal((await probe.next()).packet.kind, 'oack');
   assert.equal((await probe.next()).packet.kind, 'oack');
   const waitedMs = performance.now() - startedMs;
-  assert.ok(waitedMs > 1900 && waitedMs < 2600, `${waitedMs} ms`);
+  // Without it, it is 1 s.
+  assert.ok(waitedMs > 1900, `${waitedMs} ms`);
 });
 
 test('tsize of an empty file is left out: curl takes 0 for an error', async (driver) => {
@@ -748,4 +749,31 @@ test('servers that come and go leave no descriptor behind', async (driver) => {
   const before = descriptors();
   for (let index = 0; index < 50; index += 1) await cycle();
   await until(() => descriptors() <= before);
+});
+
+test('while requests pour in that are never followed up, who has read before is served; strangers in part', async (driver) => {
+  using folder = makeFolder({ file: 'x'.repeat(100) });
+  const events: TransferEvent[] = [];
+  const onTransfer = (event: TransferEvent): void => void events.push(event);
+  await using server = await serveFolder({ driver, folder: folder.path, ...onLoopback, transfersMax: 300, onTransfer });
+  await using probes = new AsyncDisposableStack();
+  const readAs = async (address: string): Promise<void> => {
+    const probe = probes.use(Probe.open(address));
+    probe.read(server.port, 'file');
+    const { port } = await probe.expectData(1);
+    probe.send(port, encodeAck(1));
+  };
+  await readAs('127.0.0.2');
+  await until(() => events.length === 1);
+  for (let index = 0; index < 300; index += 1) probes.use(Probe.open('127.0.0.3')).read(server.port, 'file');
+  // On a slow machine the oldest have waited for long before all are there.
+  await until(() => server.transfers >= 300 || events.length > 1);
+  const stranger = probes.use(Probe.open('127.0.0.4'));
+  // More than one in a turn of the loop, so that some come while strangers wait.
+  await until(() => {
+    for (let index = 0; index < 50; index += 1) stranger.read(server.port, `none ${index}`);
+    return events.some((event) => /never followed up; \d+ were ignored/.test(event.error ?? ''));
+  });
+  assert.match(await stranger.expectError(1), /not found/);
+  await readAs('127.0.0.2');
 });

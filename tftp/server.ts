@@ -15,6 +15,7 @@ import { type GrantLimits, type Options, BLKSIZE_MAX, grantOptions, parseOptions
 import { type OptionPair, type RequestPacket, ERROR_CODE, decodePacket, encodeError } from './packet.ts';
 import { createReceiver, stepReceiver } from './receiver.ts';
 import { createSender, stepSender } from './sender.ts';
+import { Siege } from './siege.ts';
 import { type Sink, NetasciiSink } from './sink.ts';
 import { type Source, FileSource, NetasciiSource } from './source.ts';
 import { Transfer } from './transfer.ts';
@@ -187,22 +188,23 @@ class Running implements PeerHandler {
   readonly peer: string;
   /** the datagram that asked; a copy of it is no new request */
   readonly request: Uint8Array;
+  readonly startedMs: number = performance.now();
   /** when the peer last sent something to the transfer; -Infinity: never, so its address may be forged */
   heardAtMs = -Infinity;
   /** the outcome is known; a receiver may still dally */
   isSettled = false;
   transfer: AnyTransfer | undefined;
-  readonly #unproven: Set<Running>;
+  readonly #onProven: (running: Running) => void;
 
-  constructor(asker: Asker, request: Uint8Array, unproven: Set<Running>) {
+  constructor(asker: Asker, request: Uint8Array, onProven: (running: Running) => void) {
     this.key = keyOf(asker);
     this.peer = asker.address;
     this.request = request;
-    this.#unproven = unproven;
+    this.#onProven = onProven;
   }
 
   onDatagram(bytes: Uint8Array): void {
-    if (this.heardAtMs === -Infinity) this.#unproven.delete(this);
+    if (this.heardAtMs === -Infinity) this.#onProven(this);
     this.heardAtMs = performance.now();
     this.transfer?.receive(bytes);
   }
@@ -233,6 +235,11 @@ class Server implements TftpServer {
   readonly #perPeer = new Map<string, number>();
   /** those not yet proven, oldest first */
   readonly #unproven = new Set<Running>();
+  readonly #siege = new Siege();
+  readonly #onProven = (running: Running): void => {
+    this.#unproven.delete(running);
+    this.#siege.know(running.peer);
+  };
   readonly #onAbort = (): void => void this.close();
   /** uploads that are done and only wait to repeat their last ACK, oldest first; they hold no place */
   readonly #dallying = new Set<Running>();
@@ -316,8 +323,12 @@ class Server implements TftpServer {
   /** A datagram at the listening port. What is no request is ignored: an answer might be a reflection. */
   #onDatagram(bytes: Uint8Array, from: string, port: number, asked: string): void {
     const address = withoutMapping(from);
+    const nowMs = performance.now();
     if (port === 0 || this.#closing !== undefined) return;
     if (this.#options.peer !== undefined && address !== this.#options.peer) return;
+    const admitted = this.#siege.admits(address, this.#unanswered(), nowMs);
+    const passed = admitted === 'not' ? this.#siege.tell(nowMs) : 0;
+    if (admitted === 'not' && passed === 0) return;
     const asker: Asker = { address, port, local: asked === '0.0.0.0' || asked === '::' ? undefined : asked };
     const packet = decodePacket(bytes);
     const opcode = bytes[0] === 0 ? bytes[1] : undefined;
@@ -328,6 +339,11 @@ class Server implements TftpServer {
         const direction = opcode === 1 ? 'read' : 'write';
         this.#report({ kind: 'request', direction, name: '', mode: undefined, options: [] }, asker, refused);
       }
+      return;
+    }
+    if (admitted === 'not') {
+      const reason = `too many requests are never followed up; ${passed} were ignored`;
+      this.#report(packet, asker, new RefusedError(ERROR_CODE.notDefined, reason));
       return;
     }
     const key = keyOf(asker);
@@ -348,16 +364,31 @@ class Server implements TftpServer {
         if (!(error instanceof RefusedError) && error instanceof Error) this.#options.onError?.(error);
       })
       .finally(() => this.#opening.delete(key));
+    if (admitted === 'sparingly') {
+      const endMs = performance.now();
+      this.#siege.spend(endMs - nowMs, endMs);
+    }
+  }
+
+  /** Transfers whose peer has never answered. */
+  #unanswered(): { readonly count: number; readonly sinceMs: number } {
+    const [oldest] = this.#unproven;
+    return { count: this.#unproven.size, sinceMs: this.#isFull() ? -Infinity : (oldest?.startedMs ?? Infinity) };
   }
 
   /** Room for one more: when all is full, whoever asked first and never answered has to go (perhaps a forged address). */
   #makeRoom(address: string): boolean {
-    const { transfersMax = TRANSFERS_MAX, transfersPerPeerMax = TRANSFERS_PER_PEER_MAX } = this.#options;
+    const { transfersPerPeerMax = TRANSFERS_PER_PEER_MAX } = this.#options;
     if ((this.#perPeer.get(address) ?? 0) >= transfersPerPeerMax) return false;
-    if (this.#running.size - this.#dallying.size + this.#opening.size < transfersMax) return true;
+    if (!this.#isFull()) return true;
     const [oldest] = this.#unproven;
     oldest?.stop(ERROR_CODE.notDefined, 'the server is busy');
     return oldest !== undefined;
+  }
+
+  #isFull(): boolean {
+    const { transfersMax = TRANSFERS_MAX } = this.#options;
+    return this.#running.size - this.#dallying.size + this.#opening.size >= transfersMax;
   }
 
   async #open(packet: RequestPacket, request: Uint8Array, asker: Asker): Promise<void> {
@@ -432,8 +463,7 @@ class Server implements TftpServer {
     readonly burst?: ConnectTo['burst'];
   }): void {
     const { packet, asker, step, onWritten, burst } = work;
-    const startedMs = performance.now();
-    const running = new Running(asker, work.request, this.#unproven);
+    const running = new Running(asker, work.request, this.#onProven);
     const socket = this.#driver.connect({ ...asker, burst }, running);
     const transfer = new Transfer({
       ...work,
@@ -445,7 +475,7 @@ class Server implements TftpServer {
         work.sink?.[Symbol.dispose]();
         if (state.phase !== 'failed') onWritten?.(state.bytes);
         if (state.phase === 'dally') this.#dally(running);
-        this.#report(packet, asker, cause, { state, durationMs: performance.now() - startedMs });
+        this.#report(packet, asker, cause, { state, durationMs: performance.now() - running.startedMs });
       },
       onClosed: () => this.#remove(running, socket),
     });

@@ -59,7 +59,8 @@ export class FileSource implements Source {
   }
 
   read(offset: number, into: readonly Uint8Array[]): void {
-    const wanted = into.reduce((sum, buffer) => sum + buffer.length, 0);
+    let wanted = 0;
+    for (const buffer of into) wanted += buffer.length;
     if (wanted === 0) return;
     if (readvSync(this.#fd, into, offset) === wanted) return;
     // Short, which a file on some network file systems may be: block by block, then.

@@ -3,7 +3,8 @@ import type { BuiltImage } from '../../image/built-image.ts';
 import type { BootFigures } from './stamps.ts';
 
 /** What is counted. */
-export type BudgetName = 'init' | 'multi-user' | 'size' | 'memory';
+const BUDGET_NAMES = ['init', 'multi-user', 'size', 'memory'] as const;
+export type BudgetName = (typeof BUDGET_NAMES)[number];
 
 /** How it is written. */
 export const UNITS: Readonly<Record<BudgetName, { readonly what: string; readonly unit: string }>> = {
@@ -39,7 +40,7 @@ export function figuresOf(image: Pick<BuiltImage, 'sizes'>, boot: BootFigures): 
 
 /** Compares. What could not be measured is exceeded, too. */
 export function judgeBudgets(figures: Figures, budgets: Figures): readonly Judgement[] {
-  return (Object.keys(UNITS) as BudgetName[]).map((name) => ({
+  return BUDGET_NAMES.map((name) => ({
     name,
     reached: figures[name],
     budget: budgets[name],

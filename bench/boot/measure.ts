@@ -3,21 +3,48 @@ import { join } from 'node:path';
 import type { BuiltImage } from '../../image/built-image.ts';
 import { Guest } from '../../lab/guest.ts';
 import { GuestShell, SHELL_ARGUMENT } from '../../lab/guest-shell.ts';
-import { type Answers, type BootFigures, QUESTIONS, readFigures } from './stamps.ts';
+import { type BootFigures, QUESTIONS, readFigures } from './stamps.ts';
 
 const MEMORY_MIB = 2048;
 
+export type BootableImage = Pick<BuiltImage, 'kernel' | 'initrd' | 'kernelArgs'>;
+
+export interface MeasureOptions {
+  readonly signal?: AbortSignal;
+  /** Of one boot. */
+  readonly timeoutMs?: number;
+  /** How often it is booted at most; default 1. */
+  readonly boots?: number;
+  /** True of figures that need no other boot. */
+  readonly isEnough?: (figures: BootFigures) => boolean;
+}
+
 /**
- * Boots kernel and initrd directly: no firmware, no network, one CPU.
+ * Boots kernel and initrd directly: no firmware, no network, one CPU; more than once when that is asked for, and takes the least.
+ *
+ * While a guest waits for a device of the host, its clock runs on to its next timer: a busy host can make a boot look longer,
+ * never shorter.
  *
  * @param folder - for the guest's files; made when absent
  * @throws {GuestError} when it does not come up, with the console's last lines
  */
 export async function measureBoot(
-  image: Pick<BuiltImage, 'kernel' | 'initrd' | 'kernelArgs'>,
+  image: BootableImage,
   folder: string,
-  options: { readonly signal?: AbortSignal; readonly timeoutMs?: number } = {},
+  options: MeasureOptions = {},
 ): Promise<BootFigures> {
+  const { boots = 1, isEnough = () => false } = options;
+  let best = await bootOnce(image, folder, options);
+  for (let more = boots - 1; more > 0 && !isEnough(best); more -= 1) {
+    const next = await bootOnce(image, folder, options);
+    if (lastOf(next) < lastOf(best)) best = next;
+  }
+  return best;
+}
+
+const lastOf = ({ phases }: BootFigures): number => phases.at(-1)?.end ?? Infinity;
+
+async function bootOnce(image: BootableImage, folder: string, options: MeasureOptions): Promise<BootFigures> {
   // "Reached target multi-user" is the sign to ask; what the kernel itself says would cost instructions.
   const args = ['console=ttyS0', 'loglevel=3', 'systemd.show_status=1', SHELL_ARGUMENT, ...image.kernelArgs];
   await using guest = await Guest.start({
@@ -39,8 +66,12 @@ export async function measureBoot(
     const ask = async (line: string): Promise<string> => (await shell.run(line, { timeoutMs: 60_000 })).output;
     // Jobs that multi-user does not wait for end a moment later; systemd knows its own finish only then.
     await ask('systemctl is-system-running --wait >/dev/null');
-    const answers: Partial<Record<keyof Answers, string>> = {};
-    for (const [name, line] of Object.entries(QUESTIONS)) answers[name as keyof Answers] = await ask(line);
-    return readFigures(answers as Answers);
+    return readFigures({
+      manager: await ask(QUESTIONS.manager),
+      kernel: await ask(QUESTIONS.kernel),
+      status: await ask(QUESTIONS.status),
+      memory: await ask(QUESTIONS.memory),
+      failed: await ask(QUESTIONS.failed),
+    });
   });
 }

@@ -8,7 +8,7 @@ import { type ImageManifest, parseImageManifest } from '../../manifests/image-ma
 import { type PackageLock, parsePackageLock } from '../../manifests/package-lock.ts';
 import { findImage, IMAGE_JSON, readImage } from '../built-image.ts';
 import { PUBLICATION_JSON, parsePublication } from '../publication.ts';
-import { PUBLISHED } from '../publish.ts';
+import { PUBLISHED } from '../published-version.ts';
 import { type Contents, CONTENTS_JSON, parseContents } from '../trace.ts';
 
 /** A package by name and version. */

@@ -15,6 +15,7 @@ import type { PropertyApplication } from '../../properties/property.ts';
 import * as systemd from '../../properties/systemd.ts';
 import * as user from '../../properties/user.ts';
 import type { ImageInputs } from '../build.ts';
+import { lean } from './_lean.ts';
 import { nodeRuntime } from './_node-runtime.ts';
 
 const FILES = join(import.meta.dirname, 'build-host');
@@ -54,56 +55,6 @@ const RUNTIME_PACKAGES = ['busybox-static', 'libatomic1', 'libstdc++6'];
 
 /** What a toolchain may take for granted when it bootstraps: a C compiler and archivers. */
 const BOOTSTRAP_PACKAGES = ['gcc', 'libc6-dev', 'xz-utils', 'bzip2', 'zstd'];
-
-/**
- * Units that an operating system in RAM has no use for; each costs time at every boot. Nobody has a password, so a login
- * prompt on the console would only be a riddle; `systemd.debug_shell` gives a shell there.
- */
-const MASKED = [
-  'apt-daily.timer',
-  'apt-daily-upgrade.timer',
-  'dpkg-db-backup.timer',
-  'e2scrub_all.timer',
-  'e2scrub_reap.service',
-  'fstrim.timer',
-  'ldconfig.service',
-  'systemd-firstboot.service',
-  'dbus.service',
-  'dbus.socket',
-  'systemd-hostnamed.service',
-  'systemd-hostnamed.socket',
-  'systemd-hwdb-update.service',
-  'systemd-importd.socket',
-  'systemd-journal-catalog-update.service',
-  'systemd-journal-flush.service',
-  'systemd-logind.service',
-  'systemd-machine-id-commit.service',
-  'systemd-network-generator.service',
-  'systemd-networkd-persistent-storage.service',
-  'systemd-networkd-wait-online.service',
-  'systemd-pcrmachine.service',
-  'systemd-pcrphase.service',
-  'systemd-pcrphase-sysinit.service',
-  'systemd-pstore.service',
-  'systemd-random-seed.service',
-  'systemd-remount-fs.service',
-  'systemd-sysext.socket',
-  'systemd-sysusers.service',
-  'systemd-tpm2-setup.service',
-  'systemd-tpm2-setup-early.service',
-  'systemd-udev-load-credentials.service',
-  'systemd-update-done.service',
-  'systemd-update-utmp.service',
-  'modprobe@drm.service',
-  'sys-kernel-config.mount',
-  'sys-kernel-debug.mount',
-  'sys-kernel-tracing.mount',
-  'dev-hugepages.mount',
-  'dev-mqueue.mount',
-  'console-getty.service',
-  'getty@.service',
-  'serial-getty@.service',
-];
 
 /** The build host as an image; a definition in the sense of `image build`. */
 export function buildHost(inputs: ImageInputs): HostDefinition {
@@ -178,7 +129,7 @@ function filesOfFolder(): PropertyApplication[] {
 function services(): PropertyApplication[] {
   return [
     systemd.enabled(['systemd-networkd.service', 'systemd-resolved.service', 'ssh.service']),
-    systemd.masked(MASKED),
+    ...lean(),
     systemd.defaultTarget('multi-user.target'),
     ...remoteLogin(),
     file.hasContent('/etc/systemd/journald.conf.d/buildos.conf', '[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\n'),

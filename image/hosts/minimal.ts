@@ -1,67 +1,13 @@
 /**
- * The least that boots, answers on the network and can be logged in to: Debian with systemd and sshd in RAM. A start for
- * a definition of one's own, and what the pipeline is measured with.
+ * The least that boots, with the kernel for virtual machines (`image build minimal --hardware vm`). A start for a definition of
+ * one's own, and what the pipeline is measured with.
  */
-import * as apt from '../../properties/apt.ts';
-import * as file from '../../properties/file.ts';
 import type { HostDefinition } from '../../properties/host-definition.ts';
-import * as image from '../../properties/image.ts';
-import * as systemd from '../../properties/systemd.ts';
-import * as user from '../../properties/user.ts';
+import { minimalSystem } from './_minimal-system.ts';
 
-const PACKAGES = [
-  'linux-image-cloud-amd64',
-  'systemd',
-  'systemd-sysv',
-  'udev',
-  'openssh-server',
-  'iproute2',
-  'kmod',
-  // What init (busybox) and Node need.
-  'busybox-static',
-  'libatomic1',
-  'libstdc++6',
-];
-
-const NETWORK = '[Match]\nType=ether\nKind=!*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n';
-
-/** Without a key in the image or on the kernel command line nobody can log in. */
 export const host: HostDefinition = {
   name: 'minimal',
   summary: 'Debian with systemd and sshd, in RAM',
   base: { distribution: 'debian', suite: 'trixie' },
-  properties: [
-    apt.installed(PACKAGES),
-    // The user that init gives `buildos.ssh_key` to, and the file that it binds Node over.
-    user.present({ name: 'build', uid: 1000, gid: 1000, home: '/build', shell: '/bin/bash' }),
-    file.directory('/build'),
-    file.directory('/build/tftp', { owner: 'build:build' }),
-    file.directory('/usr/lib/buildos'),
-    file.hasContent('/usr/lib/buildos/node', '', { mode: 0o755 }),
-    file.hasContent('/etc/systemd/network/80-dhcp.network', NETWORK),
-    systemd.enabled(['systemd-networkd.service', 'ssh.service']),
-    systemd.dropIn(
-      'ssh.service',
-      'host-key.conf',
-      '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n',
-    ),
-    systemd.defaultTarget('multi-user.target'),
-    file.hasContent('/etc/hostname', ''),
-    file.hasContent('/etc/fstab', ''),
-    image.excludes([
-      'boot/*',
-      'etc/{apt,dpkg,initramfs-tools,kernel}',
-      'usr/bin/{apt*,dpkg*,debconf*,perl*,localedef,sqv}',
-      'usr/lib/{apt,dpkg,initramfs-tools,klibc,python3}',
-      'usr/lib/systemd/{catalog,boot,portable,ukify}',
-      'usr/lib/udev/{hwdb.bin,hwdb.d}',
-      'usr/lib/x86_64-linux-gnu/{gconv,perl-base}',
-      'usr/lib/x86_64-linux-gnu/lib{apt-pkg,apt-private,perl}*',
-      'usr/share/{bash-completion,bug,debconf,doc,doc-base,gcc,i18n,info,initramfs-tools,lintian,locale,man,menu,perl*,pixmaps,zsh}',
-      'usr/share/zoneinfo',
-      'var/cache/*',
-      'var/lib/{apt,dpkg,initramfs-tools}',
-      'var/log/*',
-    ]),
-  ],
+  properties: minimalSystem('linux-image-cloud-amd64'),
 };

@@ -130,8 +130,8 @@ async function readModules(debian: string): Promise<{ name: string; content: Uin
   return modules;
 }
 
-/** Debian packages unpacked, not installed: no maintainer script runs, so this takes 10 s. */
-async function findOrUnpackDebian(): Promise<string> {
+/** Debian packages unpacked, not installed: no maintainer script runs, so this takes 10 s. @returns the folder, below work/ */
+export async function findOrUnpackDebian(): Promise<string> {
   const on = openLocal();
   const folder = join(CACHE, 'debian');
   if (existsSync(folder)) return folder;

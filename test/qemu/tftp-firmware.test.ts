@@ -1,7 +1,7 @@
 /**
  * Our TFTP server and firmware: iPXE from a card's ROM (BIOS), and OVMF's own PXE stack, which loads an iPXE of its own. DHCP
- * comes from dnsmasq, every file from `buildos tftp serve`. iPXE runs a script that sums up numbers of each of its lines:
- * a block lost, doubled or out of place would give another sum. No Linux boots. Takes about 30 s.
+ * comes from dnsmasq, every file from `buildos tftp serve`, over IPv4 and IPv6. iPXE runs a script that sums up numbers of
+ * each of its lines: a block lost, doubled or out of place would give another sum. No Linux boots. Takes about 30 s.
  */
 import assert from 'node:assert/strict';
 import { chmod, copyFile, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
@@ -13,7 +13,7 @@ import { type Process, start } from '../../connections/process.ts';
 import { dnsmasqArgv } from '../../host/dnsmasq.ts';
 import type { Firmware } from '../../host/qemu.ts';
 import { Guest } from '../../lab/guest.ts';
-import { labDhcp, labPort, namespaceName, planNetwork } from '../../lab/network.ts';
+import { type LabPort, labDhcp, labPort, namespaceName, planNetwork } from '../../lab/network.ts';
 import { DRIVERS } from '../../tftp/drivers.ts';
 import type { TransferEvent } from '../../tftp/server.ts';
 
@@ -28,9 +28,12 @@ const PORTS = [labPort(1), labPort(2)] as const;
 /** Divided by what iPXE asks for (blksize 1432): the last DATA is empty. */
 const EVEN_BYTES = 1432 * 50;
 
+const IPV6_BYTES = 50_000;
+
 /** What iPXE gets first: it fetches files of several kinds, and at last runs one that prints the sum. */
 const BOOT_SCRIPT = `#!ipxe
 imgfetch --name even even.bin && imgstat even && imgfree even ||
+imgfetch --name six tftp://[fd00:77::1]/six.bin && imgstat six && imgfree six ||
 imgfetch --name nothing no/such/file || echo A MISSING FILE IS TOLD
 chain --autofree sum.ipxe || echo THE SCRIPT FAILED
 `;
@@ -60,6 +63,7 @@ before(async () => {
   await writeFile(join(served, 'boot.ipxe'), BOOT_SCRIPT);
   await writeFile(join(served, 'sum.ipxe'), sum.script);
   await writeFile(join(served, 'even.bin'), Buffer.alloc(EVEN_BYTES, 'even'));
+  await writeFile(join(served, 'six.bin'), Buffer.alloc(IPV6_BYTES, 'six'));
   const local = undo.use(openLocal());
   await local.run(['ip', 'netns', 'add', NAMESPACE]);
   undo.defer(async () => void (await local.run(['ip', 'netns', 'delete', NAMESPACE], { okStatus: 'any' })));
@@ -75,6 +79,7 @@ const sum = sumScript();
 const BY_IPXE = [
   `boot.ipxe: ${BOOT_SCRIPT.length} bytes`,
   `even.bin: ${EVEN_BYTES} bytes`,
+  `six.bin: ${IPV6_BYTES} bytes`,
   'no/such/file: ERROR 1',
   `sum.ipxe: ${sum.script.length} bytes`,
 ] as const;
@@ -89,15 +94,17 @@ const byOvmf = (nbpBytes: number): readonly string[] => [
 const describeEnd = ({ name, bytes, result, errorCode }: TransferEvent): string =>
   `${name}: ${result === 'done' ? `${bytes} bytes` : `ERROR ${errorCode}`}`;
 
-/** What was transferred, by guest. */
-async function transfers(server: Process): Promise<Map<string, TransferEvent[]>> {
-  const byPeer = new Map<string, TransferEvent[]>();
+/** The addresses of a guest: the one that DHCP gives, and the one it makes of the prefix and its MAC address (RFC 4291). */
+const addressesOf = ({ address, index }: LabPort): readonly string[] => [address, `fd00:77::5054:ff:fe77:${index}`];
+
+/** What was transferred. */
+async function transfers(server: Process): Promise<readonly TransferEvent[]> {
+  const events: TransferEvent[] = [];
   for await (const line of server.stdout) {
     const event: { readonly event: string } & TransferEvent = JSON.parse(line);
-    if (event.event !== 'transfer') continue;
-    byPeer.set(event.peer, [...(byPeer.get(event.peer) ?? []), event]);
+    if (event.event === 'transfer') events.push(event);
   }
-  return byPeer;
+  return events;
 }
 
 async function boot(firmware: Firmware, index: 0 | 1): Promise<readonly string[]> {
@@ -123,42 +130,43 @@ async function bootBoth(server: Process): Promise<readonly (readonly string[])[]
   }
 }
 
+/** What the console of a guest says, and what the server did for it. */
+function checkGuest(
+  port: LabPort,
+  lines: readonly string[],
+  events: readonly TransferEvent[],
+  ends: readonly string[],
+): void {
+  const text = lines.join('\n');
+  assert.match(text, new RegExp(`even : ${EVEN_BYTES} bytes`));
+  assert.match(text, new RegExp(`six : ${IPV6_BYTES} bytes`));
+  assert.match(text, /^A MISSING FILE IS TOLD/m);
+  assert.match(text, new RegExp(`^${sum.prints}`, 'm'));
+  const addresses = addressesOf(port);
+  const own = events.filter((event) => addresses.includes(event.peer));
+  // A request that was repeated is one.
+  assert.deepEqual([...new Set(own.map(describeEnd))], ends);
+  for (const { name, peer, bytes, options, granted } of own.filter((event) => event.result === 'done')) {
+    assert.equal(peer.includes(':'), name === 'six.bin', `${name} to ${peer}`);
+    // Each option that firmware asks for is one that we know, and given as it was asked.
+    for (const [option, value] of options) {
+      const given = Object.entries(granted).find(([each]) => each === option)?.[1];
+      assert.equal(given, option === 'tsize' ? bytes : Number(value), `${option} of ${name}`);
+    }
+    assert.ok(granted.blksize !== undefined && granted.blksize > 1400, JSON.stringify(granted));
+  }
+}
+
 describe('firmware loads files from our TFTP server', { timeout: 240_000 }, () => {
   for (const driver of DRIVERS) {
     test(`iPXE (BIOS) and OVMF, driver ${driver}`, { timeout: 2 * BOOT_MS }, async () => {
-      const server = await start([
-        ...INSIDE,
-        process.execPath,
-        MAIN,
-        'tftp',
-        'serve',
-        served,
-        '--json',
-        '--driver',
-        driver,
-      ]);
+      const command = [process.execPath, MAIN, 'tftp', 'serve', served, '--json', '--driver', driver];
+      const server = await start([...INSIDE, ...command]);
       const seen = transfers(server);
-      const consoles = await bootBoth(server);
-      const byPeer = await seen;
-      for (const [index, lines] of consoles.entries()) {
-        const text = lines.join('\n');
-        assert.match(text, new RegExp(`even : ${EVEN_BYTES} bytes`));
-        assert.match(text, /^A MISSING FILE IS TOLD/m);
-        assert.match(text, new RegExp(`^${sum.prints}`, 'm'));
-        const told = byPeer.get(PORTS[index]?.address ?? '') ?? [];
-        const ends = told.map(describeEnd);
-        // A request that was repeated is one.
-        assert.deepEqual([...new Set(ends)], index === 0 ? BY_IPXE : byOvmf((await stat(SNPONLY)).size));
-        for (const { name, bytes, result, options, granted } of told) {
-          if (result !== 'done') continue;
-          // Each option that firmware asks for is one that we know, and given as it was asked.
-          for (const [option, value] of options) {
-            const given = Object.entries(granted).find(([each]) => each === option)?.[1];
-            assert.equal(given, option === 'tsize' ? bytes : Number(value), `${option} of ${name}`);
-          }
-          assert.ok(granted.blksize !== undefined && granted.blksize > 1400, JSON.stringify(granted));
-        }
-      }
+      const [bios = [], uefi = []] = await bootBoth(server);
+      const events = await seen;
+      checkGuest(PORTS[0], bios, events, BY_IPXE);
+      checkGuest(PORTS[1], uefi, events, byOvmf((await stat(SNPONLY)).size));
     });
   }
 });

@@ -16,9 +16,13 @@ export function unpackPackage(name: string): string {
   mkdirSync(CACHE, { recursive: true });
   const part = mkdtempSync(join(CACHE, '.part-'));
   try {
-    // Only root may switch to apt's own user for the download, which cannot write here.
-    const argv = ['-o', 'APT::Sandbox::User=root', 'download', name];
-    execFileSync('apt-get', argv, { cwd: part, stdio: ['ignore', 'ignore', 'pipe'], timeout: 60_000 });
+    try {
+      download(name, part);
+    } catch {
+      // Where everything else was installed before, the lists may be absent or old.
+      execFileSync('apt-get', ['update'], { stdio: ['ignore', 'ignore', 'pipe'], timeout: 120_000 });
+      download(name, part);
+    }
     const [file = ''] = globSync(join(part, '*.deb'));
     execFileSync('dpkg-deb', ['--extract', file, join(part, 'root')]);
     renameSync(join(part, 'root'), folder);
@@ -26,4 +30,10 @@ export function unpackPackage(name: string): string {
     rmSync(part, { recursive: true, force: true });
   }
   return folder;
+}
+
+function download(name: string, folder: string): void {
+  // Only root may switch to apt's own user for the download, which cannot write here.
+  const argv = ['-o', 'APT::Sandbox::User=root', 'download', name];
+  execFileSync('apt-get', argv, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'], timeout: 60_000 });
 }

@@ -133,11 +133,10 @@ async function assertMachined(booted: Connection, leader: string): Promise<void>
 
 /** The init of the booted container, as this machine numbers it: the parent of the parent of the inner one. */
 async function outerPid(innerLeader: string): Promise<number> {
-  const found = await openLocal().run([
-    'sh',
-    '-c',
-    `grep -lsE '^NSpid:.*[[:space:]]${innerLeader}[[:space:]]1$' /proc/[0-9]*/status`,
-  ]);
+  const found = await openLocal().run(
+    ['sh', '-c', `grep -lsE '^NSpid:.*[[:space:]]${innerLeader}[[:space:]]1$' /proc/[0-9]*/status`],
+    { okStatus: [0, 2] }, // 2: another process ended while we looked
+  );
   const inner = text(found).split('/')[2] ?? '';
   const parent = async (pid: string): Promise<string> =>
     text(await openLocal().run(['sh', '-c', `sed -n 's/^PPid:[[:space:]]*//p' /proc/${pid}/status`])).trim();

@@ -12,6 +12,7 @@ import { type Connection, text } from '../../connections/connection.ts';
 import { openChain } from '../../connections/open.ts';
 import * as apt from '../../properties/apt.ts';
 import { describe, onChange, seq, unapplied, withRequirements } from '../../properties/combinators.ts';
+import { atMost } from '../../properties/conditions.ts';
 import { type DeployReport, checkReport, deploy } from '../../properties/deploy.ts';
 import * as file from '../../properties/file.ts';
 import type { HostDefinition } from '../../properties/host-definition.ts';
@@ -69,6 +70,8 @@ function everything(): HostDefinition {
     apt.configured('90-test', 'APT::Install-Suggests "0";\n'),
     apt.installed(['systemd-sysv', 'openssh-server']),
     apt.removed(['sudo']),
+    atMost('daily', apt.upgraded()),
+    locale.generated(['de_DE.UTF-8']),
     group.present({ name: 'builders', gid: 1234 }),
     user.present({
       name: 'build',
@@ -148,6 +151,7 @@ test('every property holds after one deploy, and what it says is true', OPTIONS,
   assert.equal(readlinkSync(join(root, units, 'getty@tty1.service')), '/dev/null');
   assert.equal(inRoot('/etc/hostname'), 'build-host\n');
   assert.equal(readlinkSync(join(root, 'etc/localtime')), '/usr/share/zoneinfo/Etc/UTC');
+  assert.match(text(await inside.run(['locale', '-a'])), /^de_DE\.utf8$/m);
   assert.equal(inRoot('/srv/follower'), '1');
   assert.ok(!existsSync(join(root, 'var/lib/buildos/debts')));
 });

@@ -1,0 +1,84 @@
+/** A version in a published folder: `versions/<build id>/`. It is there complete or not at all. */
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { parseImageManifest } from '../manifests/image-manifest.ts';
+import { type MinisignSecretKey, signMinisign } from '../manifests/minisign.ts';
+import { formatSha256Sums, parseSha256Sums } from '../manifests/sha256sums.ts';
+import { replaceFile, sha256Of, syncPath } from './_files.ts';
+import type { BuiltImage } from './built-image.ts';
+import { formatSbom } from './sbom.ts';
+
+/** The published names (spec of the build host, "Published files"). */
+export const PUBLISHED = {
+  kernel: 'buildos-image',
+  initrd: 'buildos-initrd',
+  manifest: 'buildos-manifest.json',
+  sbom: 'buildos-sbom.spdx.json',
+  buildId: 'buildos-buildid',
+  sums: 'SHA256SUMS',
+} as const;
+
+const SIGNATURE = `${PUBLISHED.sums}.minisig`;
+
+/** How many versions stay beside the newest. */
+const VERSIONS_KEPT = 3;
+
+/** Writes a whole version beside its place and renames it there: it exists complete or not at all. */
+export async function writeVersion(image: BuiltImage, folder: string): Promise<void> {
+  const temporary = `${folder}.part-${process.pid}`;
+  await rm(temporary, { recursive: true, force: true });
+  await mkdir(temporary, { recursive: true });
+  try {
+    await copyFile(image.kernel, join(temporary, PUBLISHED.kernel));
+    await copyFile(image.initrd, join(temporary, PUBLISHED.initrd));
+    await copyFile(image.manifest, join(temporary, PUBLISHED.manifest));
+    await writeFile(join(temporary, PUBLISHED.buildId), `${image.buildId}\n`);
+    const manifest = parseImageManifest(await readFile(image.manifest, 'utf8'), { name: image.manifest });
+    await writeFile(join(temporary, PUBLISHED.sbom), formatSbom(manifest, new Date()));
+    const names = [PUBLISHED.kernel, PUBLISHED.initrd, PUBLISHED.manifest, PUBLISHED.sbom, PUBLISHED.buildId];
+    const sums: { path: string; sha256: string }[] = [];
+    for (const name of names) sums.push({ path: name, sha256: await sha256Of(join(temporary, name)) });
+    await writeFile(join(temporary, PUBLISHED.sums), formatSha256Sums(sums));
+    for (const name of [...names, PUBLISHED.sums]) await syncPath(join(temporary, name));
+    await syncPath(temporary);
+    await rm(folder, { recursive: true, force: true });
+    await rename(temporary, folder);
+    await syncPath(dirname(folder));
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Signs the sums; hosts that trust the key take no version without it. Ed25519: the same key gives the same bytes. */
+export async function signVersion(folder: string, buildId: string, key: MinisignSecretKey): Promise<void> {
+  const sums = await readFile(join(folder, PUBLISHED.sums));
+  await replaceFile(join(folder, SIGNATURE), signMinisign(sums, key, `Build OS ${buildId}`));
+}
+
+/** A version that is there is complete, since it was renamed into place; its sums are checked all the same. */
+export async function isComplete(folder: string, buildId: string): Promise<boolean> {
+  try {
+    if ((await readFile(join(folder, PUBLISHED.buildId), 'utf8')).trim() !== buildId) return false;
+    const sums = parseSha256Sums(await readFile(join(folder, PUBLISHED.sums), 'utf8'));
+    for (const { path, sha256 } of sums) {
+      if ((await sha256Of(join(folder, path))) !== sha256) return false;
+    }
+    return Object.values(PUBLISHED).every((name) => name === PUBLISHED.sums || sums.some(({ path }) => path === name));
+  } catch {
+    return false;
+  }
+}
+
+/** Which versions go: all but the one in force and the newest few besides it. */
+export async function planRemoval(folder: string, inForce: string): Promise<readonly string[]> {
+  const names = (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isDirectory());
+  const dated: { name: string; time: number }[] = [];
+  for (const { name } of names) {
+    if (name === inForce) continue;
+    await using handle = await open(join(folder, name));
+    dated.push({ name, time: (await handle.stat()).mtimeMs });
+  }
+  dated.sort((a, b) => b.time - a.time);
+  return dated.slice(VERSIONS_KEPT).map(({ name }) => name);
+}

@@ -1,0 +1,74 @@
+/**
+ * Which requests are taken while more ask than can be served: forged addresses, mostly, that never answer. Pure but for what
+ * it remembers.
+ *
+ *   many unanswered transfers, the oldest for long, or no room?   no ──▶ all are taken
+ *         │ yes
+ *   an address that has answered lately?                          yes ──▶ taken
+ *         │ no
+ *   a tenth of the time for all of these: taken as far as it goes, passed over beyond that (who is honest asks again)
+ *
+ * A room of machines that boots at once answers within moments, so it is none.
+ */
+
+/** Fewer than these are no burden. */
+const UNANSWERED_MIN = 256;
+/** The oldest of them for so long, and its first repeat was in vain: it is not the server who is slow. */
+const UNANSWERED_MS = 1250;
+/** Time left for others, for each ms that was spent on a request of an unknown address. */
+const OTHERS_SHARE = 9;
+/** Addresses that are remembered. */
+const KNOWN_MAX = 8192;
+/** Between two words on what was passed over. */
+const WORD_MS = 1000;
+
+/** The requests of one server. */
+export class Siege {
+  /** the one heard longest ago first */
+  readonly #known = new Set<string>();
+  /** until then unknown addresses wait */
+  #nextAtMs = 0;
+  #passed = 0;
+  #wordAtMs = -Infinity;
+
+  /** The address has answered: it is not forged. */
+  know(address: string): void {
+    this.#known.delete(address);
+    this.#known.add(address);
+    if (this.#known.size <= KNOWN_MAX) return;
+    const [oldest = ''] = this.#known;
+    this.#known.delete(oldest);
+  }
+
+  /**
+   * Whether a request is taken.
+   *
+   * @param unanswered.count - transfers whose peer has never answered
+   * @param unanswered.sinceMs - when the oldest of them began; -Infinity: there is no room for more
+   */
+  admits(
+    address: string,
+    unanswered: { readonly count: number; readonly sinceMs: number },
+    nowMs: number,
+  ): 'freely' | 'sparingly' | 'not' {
+    if (unanswered.count < UNANSWERED_MIN || nowMs - unanswered.sinceMs < UNANSWERED_MS) return 'freely';
+    if (this.#known.has(address)) return 'freely';
+    if (nowMs >= this.#nextAtMs) return 'sparingly';
+    this.#passed += 1;
+    return 'not';
+  }
+
+  /** So much time went into a request that was taken sparingly. */
+  spend(ms: number, nowMs: number): void {
+    this.#nextAtMs = nowMs + OTHERS_SHARE * ms;
+  }
+
+  /** How many were passed over since it was last told; 0: it is not time for a word. */
+  tell(nowMs: number): number {
+    if (this.#passed === 0 || nowMs - this.#wordAtMs < WORD_MS) return 0;
+    const passed = this.#passed;
+    this.#passed = 0;
+    this.#wordAtMs = nowMs;
+    return passed;
+  }
+}
