@@ -24,6 +24,11 @@ const BENCHES: readonly Entry[] = [
     load: async () => (await import('./tftp.ts')).tftpBench(),
   },
   {
+    name: 'image',
+    summary: 'building an image, against mkosi, and mmdebstrap with cpio and zstd',
+    load: async () => (await import('./image.ts')).imageBench(),
+  },
+  {
     name: 'boot',
     summary: 'what the boot of an image costs, in instructions, against its budgets',
     load: async () => (await import('./boot.ts')).bootBench(),

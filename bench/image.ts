@@ -1,0 +1,196 @@
+/**
+ * `npm run bench -- image`: how long an image takes, from nothing and after a change, side by side with mkosi and with
+ * mmdebstrap, cpio and zstd by hand: the same packages, on the same machine, in turns.
+ *
+ * What is downloaded once is there for all. Ours is the host `minimal`, with a kernel and our init, as `image build` is
+ * called; Node for stage 1, which the others do not have, is in the cache. The others make a root as a cpio archive.
+ */
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { cpus, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { onInterrupt } from '../cli/interrupt.ts';
+import { needPackages, needRoot } from '../cli/setup.ts';
+import type { Connection } from '../connections/connection.ts';
+import { openLocal } from '../connections/local.ts';
+import { findMirror } from '../host/apt.ts';
+import { fetchPackages } from '../image/deb-cache.ts';
+import { host } from '../image/hosts/minimal.ts';
+import { chooseFromArchives, debianArchives, writeLock } from '../image/lock.ts';
+import type { PackageLock } from '../manifests/package-lock.ts';
+import { hostAttrs } from '../properties/host-definition.ts';
+import { type Build, GOALS, judge, median, type Samples } from './image/goals.ts';
+import { openPeers, type Peers } from './image/peers.ts';
+import { rebuiltPackage } from './image/rebuilt-package.ts';
+
+const TOP = join(import.meta.dirname, '..');
+const WORK = join(TOP, 'work');
+const EXIT_MISSED = 2;
+const BUILD_MAX_MS = 300_000;
+
+interface Flags {
+  readonly rounds: number;
+  readonly alone?: true;
+  readonly json?: string;
+}
+
+/** One build, in seconds. */
+type Sample = readonly [build: Build, seconds: number];
+
+/** The command. */
+export function imageBench(): Command {
+  return new Command('image')
+    .option('--rounds <number>', 'rounds of all builds', parseRounds, 3)
+    .option('--alone', 'without the others')
+    .option('--json <file>', 'write all samples')
+    .addHelpText(
+      'after',
+      '\nMedians of the rounds; ratios are within one run, seconds are of this machine, which should do nothing else.\n' +
+        'Exit status: 0 every floor is met; 2 a floor is missed; 1 something could not be measured.',
+    )
+    .action(async (flags: Flags) => {
+      needRoot('another root file system');
+      await needPackages(['image', 'bench']);
+      using interrupt = onInterrupt();
+      await runBench(flags, interrupt.signal);
+    });
+}
+
+async function runBench(flags: Flags, signal: AbortSignal): Promise<void> {
+  const local = openLocal();
+  const cache = join(WORK, 'cache');
+  const { packages } = hostAttrs(host);
+  const sources = debianArchives({ suite: 'trixie', mirror: await findMirror(local) });
+  const lock = await chooseFromArchives(local, { suite: 'trixie', packages, sources, cache });
+  await fetchPackages({ lock, cache, signal });
+  await mkdir(join(WORK, 'tmp'), { recursive: true });
+  const folder = await mkdtemp(join(WORK, 'tmp', `build-${process.pid}-`));
+  try {
+    await using peers = flags.alone ? undefined : await openPeers(local, { lock, packages, cache });
+    const [cpu] = cpus();
+    const machine = `${cpus().length} × ${cpu?.model.trim() ?? 'unknown CPU'}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Linux ${release()}`;
+    process.stdout.write(`${machine}\nagainst ${peers?.versions.join(', ') ?? 'nobody'}\n\n`);
+    await peers?.on.run(peers.prime, { timeoutMs: 2 * BUILD_MAX_MS, signal });
+    const samples: Partial<Record<Build, number[]>> = {};
+    for (let round = 1; round <= flags.rounds; round += 1) {
+      const taken = [
+        ...(await measureOurs(local, { folder, cache, lock, signal })),
+        ...(await measurePeers(peers, signal)),
+      ];
+      for (const [build, seconds] of taken) (samples[build] ??= []).push(seconds);
+      process.stderr.write(
+        `round ${round}: ${taken.map(([build, seconds]) => `${build} ${seconds.toFixed(2)} s`).join(', ')}\n`,
+      );
+    }
+    report(samples, flags.alone === true);
+    if (flags.json !== undefined)
+      await writeFile(flags.json, `${JSON.stringify({ machine, samples }, undefined, 1)}\n`);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** From nothing, again, with one of our files changed, with one package changed. */
+async function measureOurs(
+  on: Connection,
+  options: {
+    readonly folder: string;
+    readonly cache: string;
+    readonly lock: PackageLock;
+    readonly signal: AbortSignal;
+  },
+): Promise<readonly Sample[]> {
+  const { folder, cache, lock, signal } = options;
+  const work = join(folder, 'work');
+  await rm(work, { recursive: true, force: true });
+  await mkdir(join(work, 'cache'), { recursive: true });
+  for (const kind of ['debs', 'node', 'runtime']) await symlink(join(cache, kind), join(work, 'cache', kind));
+  // Below the sources, so that the definition finds what it imports.
+  const definition = join(TOP, 'image/hosts/_bench.ts');
+  const lockFile = join(folder, 'lock.json');
+  await writeLock(lockFile, lock);
+  const build = async (): Promise<number> => {
+    const argv = [
+      process.execPath,
+      join(TOP, 'cli/main.ts'),
+      'image',
+      'build',
+      definition,
+      '--lock',
+      lockFile,
+      '--work',
+      work,
+    ];
+    const startedMs = performance.now();
+    await on.run(argv, { timeoutMs: BUILD_MAX_MS, signal });
+    return (performance.now() - startedMs) / 1000;
+  };
+  const tool = join(folder, 'tool');
+  const change = async (): Promise<void> => await writeFile(tool, `#!/bin/sh\necho ${Date.now()}\n`);
+  try {
+    await writeFile(definition, definitionWith(tool));
+    await change();
+    const warm = await build();
+    const nothing = await build();
+    await change();
+    const file = await build();
+    await writeLock(lockFile, await rebuiltPackage(on, { lock, name: 'kmod', cache, folder }));
+    return [
+      ['warm', warm],
+      ['nothing', nothing],
+      ['file', file],
+      ['package', await build()],
+    ];
+  } finally {
+    await rm(definition, { force: true });
+  }
+}
+
+/** The host `minimal` with one file of this machine. */
+const definitionWith = (tool: string): string => `
+import * as file from '../../properties/file.ts';
+import type { HostDefinition } from '../../properties/host-definition.ts';
+import { host as minimal } from './minimal.ts';
+export const host: HostDefinition = {
+  ...minimal,
+  name: 'bench',
+  properties: [...minimal.properties, file.hasFile('/usr/local/bin/tool', file.sourceOf(${JSON.stringify(tool)}))],
+};
+`;
+
+async function measurePeers(peers: Peers | undefined, signal: AbortSignal): Promise<readonly Sample[]> {
+  if (peers === undefined) return [];
+  const build = async (argv: readonly string[]): Promise<number> => {
+    const startedMs = performance.now();
+    await peers.on.run(argv, { timeoutMs: BUILD_MAX_MS, signal });
+    return (performance.now() - startedMs) / 1000;
+  };
+  return [
+    ['mmdebstrap', await build(peers.mmdebstrap)],
+    ['mkosi', await build(peers.mkosi)],
+    ['mkosi-file', await build(peers.incremental)],
+  ];
+}
+
+function report(samples: Samples, alone: boolean): void {
+  for (const [build, seconds] of Object.entries(samples)) {
+    process.stdout.write(`${build.padEnd(12)} ${(median(seconds) ?? 0).toFixed(2).padStart(7)} s\n`);
+  }
+  process.stdout.write('\n');
+  const rows = GOALS.map((goal) => ({ goal, ...judge(goal, samples) }));
+  for (const { goal, value, verdict } of rows) {
+    const limit = (each: number | undefined): string => (each === undefined ? '' : `${each} ${goal.unit}`).padStart(6);
+    const reached = value === undefined ? '–' : `${value.toFixed(2)} ${goal.unit}`;
+    process.stdout.write(
+      `${goal.what.padEnd(40)} floor ${limit(goal.floor)}  goal ${limit(goal.goal)}  ${reached.padStart(8)}  ${verdict}\n`,
+    );
+  }
+  if (rows.some(({ verdict }) => verdict === 'MISSED')) process.exitCode = EXIT_MISSED;
+  else if (!alone && rows.some(({ verdict }) => verdict === 'unmeasured')) process.exitCode = 1;
+}
+
+function parseRounds(text: string): number {
+  const rounds = Number(text);
+  if (Number.isInteger(rounds) && rounds >= 1 && rounds <= 20) return rounds;
+  throw new InvalidArgumentError('It must be a whole number from 1 to 20.');
+}
