@@ -21,6 +21,8 @@ export interface BaseRootOptions extends Omit<FetchOptions, 'cache'> {
   readonly code: string;
   readonly workshop: () => Promise<Workshop>;
   readonly onStep?: (step: string) => void;
+  /** Told the folder of a root that was made, in the workshop, before it is in the cache. Read-only. */
+  readonly onRoot?: (folder: string) => void;
 }
 
 /** The key of the root that a lock and our code make; where the packages come from does not count. */
@@ -57,6 +59,10 @@ export async function findOrMakeBaseRoot(
       ...(options.onStep && { onStep: options.onStep }),
       ...(options.signal && { signal: options.signal }),
     });
+    // By another name: what is mounted on it there is not seen by who packs it here.
+    const shown = join(workshop.folder, 'base');
+    await workshop.on.run(['sh', '-c', 'mkdir "$1" && mount --bind -o ro "$0" "$1"', root, shown]);
+    options.onRoot?.(shown);
     options.onStep?.('keep root');
     await makeSquashfs(workshop.on, {
       folder: root,
@@ -64,7 +70,6 @@ export async function findOrMakeBaseRoot(
       timeSeconds: EPOCH_SECONDS,
       ...(options.signal && { signal: options.signal }),
     });
-    await workshop.on.run(['rm', '-rf', root]);
     return {};
   });
 }

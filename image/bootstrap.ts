@@ -101,6 +101,7 @@ const TRACES = [
   'var/cache/ldconfig/aux-cache',
   'var/lib/dpkg/*-old',
   'var/lib/dpkg/{lock,lock-frontend,triggers/Lock}',
+  'var/lib/dbus/machine-id',
   'var/lib/systemd/random-seed',
   'var/log/*.log',
   'var/log/{apt,journal}/*',
@@ -391,17 +392,15 @@ async function checkDiversions(root: string, unpacked: readonly Unpacked[]): Pro
   }
 }
 
-/** `$0`: the .debs that dpkg unpacks itself, by name in /mnt; then the triggers on paths, since nobody saw them unpacked. */
+/**
+ * `$0`: the .debs that dpkg unpacks itself, by name in /mnt. Triggers on paths need not be activated: a package that is not
+ * configured yet gets none, since what it does when it is configured is for all files that are there (triggers.txt of
+ * dpkg), and here that is all there will be.
+ */
 const CONFIGURE = `
 set -e
 if [ $# -gt 0 ]; then (cd /mnt && dpkg --force-depends --force-unsafe-io --unpack "$@"); fi
-dpkg --force-unsafe-io --force-confdef --force-confold --configure --pending
-if [ -s /var/lib/dpkg/triggers/File ]; then
-  while read -r path package; do
-    [ ! -e "$path" ] || dpkg-trigger --by-package=dpkg --no-await "$path"
-  done </var/lib/dpkg/triggers/File
-  dpkg --force-unsafe-io --configure --pending
-fi`;
+dpkg --force-unsafe-io --force-confdef --force-confold --configure --pending`;
 
 async function configure(
   chroot: Connection,

@@ -221,8 +221,10 @@ class Build {
     const { excludes } = attrs;
     const rootKey = baseRootKey(lock, code.root);
     const [base, upper] = splitDefinition(definition);
-    const root = once(async () => {
-      const { entry } = await this.#timedEntry('root of packages', () =>
+    // A root that was made here is used at once, while it is put into the cache.
+    const early = Promise.withResolvers<string>();
+    const kept = once(() =>
+      this.#timedEntry('root of packages', () =>
         findOrMakeBaseRoot({
           store: this.#store,
           lock: withMirror(lock, this.#options.mirror),
@@ -232,9 +234,18 @@ class Build {
           ...this.#signal,
           onProgress: (line) => this.#say(line),
           onStep: (step) => this.#options.onStep?.(step),
+          onRoot: early.resolve,
         }),
-      );
-      return await mountBaseRoot(await workshop(), entry);
+      ),
+    );
+    let isRootUsed = false;
+    const root = once(async () => {
+      isRootUsed = true;
+      const found = async (): Promise<string> => {
+        const { entry, cached } = await kept();
+        return cached ? await mountBaseRoot(await workshop(), entry) : await early.promise;
+      };
+      return await Promise.race([early.promise, found()]);
     });
 
     const classes = HARDWARE[hardware];
@@ -264,6 +275,7 @@ class Build {
             out,
             excludes,
             effort,
+            above: 'layers',
           });
         }),
       );
@@ -284,12 +296,17 @@ class Build {
             out,
             excludes,
             effort,
+            above: 'nothing',
           });
         }),
       );
       return [first, entry];
     };
-    const [lowest, others] = await Promise.all([packages(), above()]);
+    const both = [packages(), above()] as const;
+    // Also when one fails: nothing goes on behind the back of who hears of it.
+    await Promise.allSettled(both);
+    if (isRootUsed) await kept();
+    const [lowest, others] = await Promise.all(both);
     const properties = [...outcomesOf(others[0]), ...outcomesOf(others[1]).slice(base.properties.length)];
     return { layers: [lowest, ...others], properties };
   }
@@ -304,9 +321,10 @@ class Build {
       readonly out: string;
       readonly excludes: readonly string[];
       readonly effort: Effort;
+      readonly above: 'layers' | 'nothing';
     },
   ): Promise<Readonly<Record<string, string>>> {
-    const { definition, root, out, excludes, effort } = options;
+    const { definition, root, out, excludes, effort, above } = options;
     const { upper, merged } = await mountOverlay(workshop, root, options.below);
     await using chain = await openChain([...workshop.chain, ['chroot', { into: merged }]]);
     const trace = new PropertyTrace(workshop.seen(upper));
@@ -314,7 +332,7 @@ class Build {
     checkReport(report);
     await trace.record(out);
     await workshop.on.run(['umount', merged]);
-    const { rootBytes } = await packChanges(workshop, { upper, out, excludes, effort, ...this.#signal });
+    const { rootBytes } = await packChanges(workshop, { upper, out, excludes, effort, above, ...this.#signal });
     return { rootBytes, outcomes: JSON.stringify(outcomesOfReport(report)) };
   }
 

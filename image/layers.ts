@@ -28,7 +28,7 @@ const STAGE1_MODULES = ['loop', 'overlay', 'squashfs'] as const;
 /** Names of the files that a layer consists of. */
 export const LAYER_FILES = {
   root: 'root.squashfs',
-  /** Of a layer of changes: all of it, what images leave out included; what is above is applied to this. */
+  /** Of a layer of changes that others may be put above: all of it, what images leave out included; what is above is applied to this. */
   whole: 'whole.squashfs',
   kernel: 'kernel',
   busybox: 'busybox',
@@ -112,7 +112,12 @@ export async function packPackages(
  */
 export async function packChanges(
   workshop: Workshop,
-  options: LayerOptions & { readonly upper: string; readonly out: string },
+  options: LayerOptions & {
+    readonly upper: string;
+    readonly out: string;
+    /** What comes above it: other layers are applied to the whole of this one. */
+    readonly above: 'layers' | 'nothing';
+  },
 ): Promise<{ readonly rootBytes: string }> {
   const { on, seen } = workshop;
   const { upper, out } = options;
@@ -128,7 +133,7 @@ export async function packChanges(
   const exclude = await findExcluded(seen(tree), options.excludes);
   const common = { folder: tree, timeSeconds: EPOCH_SECONDS, ...(options.signal && { signal: options.signal }) };
   await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.root), effort: options.effort, exclude });
-  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.whole) });
+  if (options.above === 'layers') await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.whole) });
   await on.run(['rm', '-rf', tree]);
   return { rootBytes: String(await sizeOf(workshop, join(out, LAYER_FILES.root))) };
 }
