@@ -130,7 +130,7 @@ cp boot/vmlinuz-* ${WORK}/kernel`;
 const mkosiScript = (sources: string): string => `
 set -e
 cd ${WORK}/mkosi
-mkdir -p out packages cache workspace mkosi.sandbox/etc/apt/sources.list.d
+mkdir -p out packages cache ${WORK}/workspace mkosi.sandbox/etc/apt/sources.list.d
 printf '${sources.replaceAll('\n', '\\n')}' >mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources
 date +%N >extra/etc/one-file
 mkdir -p packages/var/cache/apt/archives packages/cache/apt/archives
@@ -149,7 +149,7 @@ OutputDirectory=out
 [Build]
 PackageCacheDirectory=packages
 CacheDirectory=cache
-WorkspaceDirectory=workspace
+WorkspaceDirectory=${WORK}/workspace
 WithNetwork=yes
 [Content]
 Bootable=no
