@@ -22,6 +22,8 @@ const TOOLS = [
   'zstd',
   'xz-utils',
   'python3',
+  'python3-pefile',
+  'python3-pefile',
   'kmod',
   'ca-certificates',
   'gnupg',
