@@ -62,6 +62,16 @@ test('publishImage() switches hosts to a version whose sums are right', async ()
   assert.match(script, /buildos\.buildid_url=http:\/\/192\.0\.2\.1\/os\/current\/buildos-buildid/);
 });
 
+test('publishImage() takes along where the files come from, when the image has that', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  const image = await fakeImage(scratch.folder, 'a'.repeat(20));
+  await writeFile(join(image.folder, 'buildos-contents.json'), '{}');
+  await publishImage({ image, into });
+  assert.equal(await readFile(join(into, 'current/buildos-contents.json'), 'utf8'), '{}');
+  assert.match(await readFile(join(into, 'current/SHA256SUMS'), 'utf8'), /buildos-contents\.json/);
+});
+
 test('publishImage() names one version everywhere, keeps three older ones and leaves no parts', async () => {
   await using scratch = await temporary();
   const into = join(scratch.folder, 'www');

@@ -1,5 +1,5 @@
 /** A version in a published folder: `versions/<build id>/`. It is there complete or not at all. */
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { parseImageManifest } from '../manifests/image-manifest.ts';
 import { type MinisignSecretKey, signMinisign } from '../manifests/minisign.ts';
@@ -7,6 +7,7 @@ import { formatSha256Sums, parseSha256Sums } from '../manifests/sha256sums.ts';
 import { replaceFile, sha256Of, syncPath } from './_files.ts';
 import type { BuiltImage } from './built-image.ts';
 import { formatSbom } from './sbom.ts';
+import { CONTENTS_JSON } from './trace.ts';
 
 /** The published names (spec of the build host, "Published files"). */
 export const PUBLISHED = {
@@ -35,7 +36,12 @@ export async function writeVersion(image: BuiltImage, folder: string): Promise<v
     await writeFile(join(temporary, PUBLISHED.buildId), `${image.buildId}\n`);
     const manifest = parseImageManifest(await readFile(image.manifest, 'utf8'), { name: image.manifest });
     await writeFile(join(temporary, PUBLISHED.sbom), formatSbom(manifest, new Date()));
-    const names = [PUBLISHED.kernel, PUBLISHED.initrd, PUBLISHED.manifest, PUBLISHED.sbom, PUBLISHED.buildId];
+    // For "image diff" and "image explain"; an image of an older version of ours has none.
+    const contents = join(image.folder, CONTENTS_JSON);
+    const hasContents = await isFile(contents);
+    if (hasContents) await copyFile(contents, join(temporary, CONTENTS_JSON));
+    const { kernel, initrd, manifest: manifestName, sbom, buildId } = PUBLISHED;
+    const names = [kernel, initrd, manifestName, sbom, buildId, ...(hasContents ? [CONTENTS_JSON] : [])];
     const sums: { path: string; sha256: string }[] = [];
     for (const name of names) sums.push({ path: name, sha256: await sha256Of(join(temporary, name)) });
     await writeFile(join(temporary, PUBLISHED.sums), formatSha256Sums(sums));
@@ -49,6 +55,8 @@ export async function writeVersion(image: BuiltImage, folder: string): Promise<v
     throw error;
   }
 }
+
+const isFile = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined))?.isFile() === true;
 
 /** Signs the sums; hosts that trust the key take no version without it. Ed25519: the same key gives the same bytes. */
 export async function signVersion(folder: string, buildId: string, key: MinisignSecretKey): Promise<void> {

@@ -41,6 +41,8 @@ export async function sourceDigest(entries: readonly string[], options: { readon
     write: false,
     metafile: true,
     packages: 'external',
+    // A definition of somebody's own imports us by name (docs/decisions/013).
+    alias: { buildos: SOURCES },
     platform: 'node',
     format: 'esm',
     logLevel: 'silent',

@@ -9,7 +9,7 @@ export interface Profile {
   /** A name of `buildos host list`. */
   readonly host: string;
   readonly hardware: Hardware;
-  /** Measured, rounded up: what is reached is kept. */
+  /** Measured with `--effort quick`, rounded up: what is reached is kept. */
   readonly budgets: Figures;
   readonly goals: Readonly<Partial<Record<BudgetName, number>>>;
 }
@@ -23,7 +23,7 @@ export const PROFILES: readonly Profile[] = [
     summary: 'Debian, systemd and sshd for virtual machines, with Node',
     host: 'minimal',
     hardware: 'vm',
-    budgets: { init: 4.7, 'multi-user': 7.6, size: 107, memory: 330 },
+    budgets: { init: 4.7, 'multi-user': 7.6, size: 119, memory: 338 },
     goals: { size: 38 + NODE.size, 'multi-user': 5.6 + NODE.boot, memory: 280 + NODE.memory },
   },
   {
@@ -31,7 +31,7 @@ export const PROFILES: readonly Profile[] = [
     summary: 'the same for server hardware',
     host: 'minimal-server',
     hardware: 'server',
-    budgets: { init: 5, 'multi-user': 7.8, size: 140, memory: 366 },
+    budgets: { init: 5, 'multi-user': 7.8, size: 160, memory: 382 },
     goals: { size: 75 + NODE.size, 'multi-user': 5.6 + NODE.boot, memory: 280 + NODE.memory },
   },
   {
@@ -39,7 +39,7 @@ export const PROFILES: readonly Profile[] = [
     summary: 'the build host for server hardware: compiler, containers, monitor, with Node',
     host: 'build-host',
     hardware: 'server',
-    budgets: { init: 5.1, 'multi-user': 12, size: 193, memory: 465 },
+    budgets: { init: 5.1, 'multi-user': 12, size: 222, memory: 495 },
     goals: {},
   },
 ];

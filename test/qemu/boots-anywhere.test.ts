@@ -74,6 +74,7 @@ function filesRead(lab: Lab, by: 'tftp' | 'http'): string[] {
   return [...new Set(names)].toSorted();
 }
 
+// Two at a time, the longest first.
 describe('a published folder boots', { concurrency: 2, timeout: 600_000 }, () => {
   test('with PXELINUX on BIOS over HTTP, and with GRUB on UEFI; rolled back, its older version', async () => {
     const into = join(folder, 'www-linux');
@@ -103,13 +104,17 @@ describe('a published folder boots', { concurrency: 2, timeout: 600_000 }, () =>
     assert.ok(!filesRead(lab, 'tftp').some((name) => name.includes(OLD)));
   });
 
-  test('with PXELINUX on BIOS over TFTP alone', async () => {
-    const into = join(folder, 'www-tftp');
-    await publishImage({ into, image: image(NEW), kernelArgs, loaders: { bios: 'pxelinux', uefi: 'ipxe' } });
-    await using lab = await openLabOf(into);
-    await boot('bios-pxelinux', NEW, { firmware: 'bios', network: lab.network() });
-    assert.deepEqual(filesRead(lab, 'http'), []);
-    assert.ok(filesRead(lab, 'tftp').includes(`versions/${NEW}/buildos-initrd`));
+  test('from its ISO image: a CD or a USB stick, BIOS or UEFI', async () => {
+    const into = join(folder, 'www-iso');
+    await publishImage({ into, image: image(NEW), url: URL_OF_LAB, kernelArgs, iso: { stub: STUB } });
+    for (const firmware of ['bios', 'uefi'] as const) {
+      for (const attach of ['cdrom', 'usb'] as const) {
+        const disks = [{ file: join(into, 'buildos.iso'), format: 'raw', snapshot: true, attach } as const];
+        const args = await boot(`${firmware}-${attach}`, NEW, { firmware, disks });
+        assert.match(args, / panic=10 quiet /);
+        assert.doesNotMatch(args, /buildid_url/, 'a stick that is replaced by hand watches nothing');
+      }
+    }
   });
 
   test('by UEFI firmware over HTTP, without DHCP knowing of TFTP', async () => {
@@ -122,16 +127,12 @@ describe('a published folder boots', { concurrency: 2, timeout: 600_000 }, () =>
     assert.deepEqual(filesRead(lab, 'tftp'), []);
   });
 
-  test('from its ISO image: a CD or a USB stick, BIOS or UEFI', async () => {
-    const into = join(folder, 'www-iso');
-    await publishImage({ into, image: image(NEW), url: URL_OF_LAB, kernelArgs, iso: { stub: STUB } });
-    for (const firmware of ['bios', 'uefi'] as const) {
-      for (const attach of ['cdrom', 'usb'] as const) {
-        const disks = [{ file: join(into, 'buildos.iso'), format: 'raw', snapshot: true, attach } as const];
-        const args = await boot(`${firmware}-${attach}`, NEW, { firmware, disks });
-        assert.match(args, / panic=10 quiet /);
-        assert.doesNotMatch(args, /buildid_url/, 'a stick that is replaced by hand watches nothing');
-      }
-    }
+  test('with PXELINUX on BIOS over TFTP alone', async () => {
+    const into = join(folder, 'www-tftp');
+    await publishImage({ into, image: image(NEW), kernelArgs, loaders: { bios: 'pxelinux', uefi: 'ipxe' } });
+    await using lab = await openLabOf(into);
+    await boot('bios-pxelinux', NEW, { firmware: 'bios', network: lab.network() });
+    assert.deepEqual(filesRead(lab, 'http'), []);
+    assert.ok(filesRead(lab, 'tftp').includes(`versions/${NEW}/buildos-initrd`));
   });
 });

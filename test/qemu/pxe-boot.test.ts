@@ -9,6 +9,7 @@ import { findMirror } from '../../host/apt.ts';
 import type { Firmware } from '../../host/qemu.ts';
 import { buildImage } from '../../image/build.ts';
 import type { BuiltImage } from '../../image/built-image.ts';
+import { DNSMASQ_CONF } from '../../image/dhcp-config.ts';
 import { buildHost } from '../../image/hosts/build-host.ts';
 import { publishImage } from '../../image/publish.ts';
 import { findAccelerator } from '../../lab/accelerator.ts';
@@ -58,8 +59,12 @@ describe('the image boots over PXE', { timeout: 900_000 }, () => {
   for (const firmware of ['bios', 'uefi'] as const) {
     test(`from ${firmware}`, async () => {
       const into = join(folder, `www-${firmware}`);
-      const published = await publishImage({ image, into, url: 'http://10.77.0.1', kernelArgs: ['console=ttyS0'] });
-      await using lab = await openLab({ httpFolder: into });
+      const loaders = { bios: 'ipxe', uefi: 'ipxe' } as const;
+      const kernelArgs = ['console=ttyS0'];
+      const published = await publishImage({ image, into, url: 'http://10.77.0.1', kernelArgs, loaders });
+      // The folder as it was published, down to what DHCP says.
+      const bootConfig = join(into, DNSMASQ_CONF);
+      await using lab = await openLab({ httpFolder: into, tftpFolder: into, bootConfig });
       await using guest = await boot(lab, firmware);
       const status = await monitorReady(lab, guest);
 

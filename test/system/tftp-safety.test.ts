@@ -257,10 +257,11 @@ for (const driver of DRIVERS) {
           }
           await sleep(100);
         };
-        await use(300);
+        // As many before: a heap finds its size in the first thousand or so.
+        await use(1500);
         const fds = countDescriptors();
         const before = await memory();
-        await use(3000);
+        await use(1500);
         const after = await memory();
         assert.ok(countDescriptors() <= fds + 2, `${countDescriptors()} descriptors, ${fds} before`);
         assert.ok(after.heap - before.heap < 2_000_000, `heap ${before.heap} → ${after.heap}`);
