@@ -99,7 +99,6 @@ const TRACES = [
   'var/cache/apt/*.bin',
   'var/cache/debconf/*-old',
   'var/cache/ldconfig/aux-cache',
-  'var/lib/dbus/machine-id',
   'var/lib/dpkg/*-old',
   'var/lib/dpkg/{lock,lock-frontend,triggers/Lock}',
   'var/lib/dbus/machine-id',
