@@ -132,12 +132,13 @@ cp boot/vmlinuz-* ${WORK}/kernel`;
 const mkosiScript = (sources: string): string => `
 set -e
 cd ${WORK}/mkosi
-mkdir -p out packages cache ${WORK}/workspace mkosi.sandbox/etc/apt/sources.list.d
+mkdir -p out packages cache-no cache-yes ${WORK}/workspace mkosi.sandbox/etc/apt/sources.list.d
 printf '${sources.replaceAll('\n', '\\n')}' >mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources
 date +%N >extra/etc/one-file
 mkdir -p packages/var/cache/apt/archives packages/cache/apt/archives
 cp -n ${WORK}/archives/*.deb packages/cache/apt/archives/
-exec env PYTHONPATH=${MKOSI}/usr/lib/python3/dist-packages python3 -m mkosi --force --incremental="$1" build`;
+exec env PYTHONPATH=${MKOSI}/usr/lib/python3/dist-packages python3 -m mkosi --force --incremental="$1" \\
+  --cache-directory="cache-$1" build`;
 
 const mkosiConf = (packages: readonly string[]): string => `
 [Distribution]
@@ -150,7 +151,6 @@ CompressLevel=3
 OutputDirectory=out
 [Build]
 PackageCacheDirectory=packages
-CacheDirectory=cache
 WorkspaceDirectory=${WORK}/workspace
 WithNetwork=yes
 [Content]
