@@ -105,8 +105,7 @@ async function measureOurs(
   await rm(work, { recursive: true, force: true });
   await mkdir(join(work, 'cache'), { recursive: true });
   for (const kind of ['debs', 'node', 'runtime']) await symlink(join(cache, kind), join(work, 'cache', kind));
-  // Below the sources, so that the definition finds what it imports.
-  const definition = join(TOP, 'image/hosts/_bench.ts');
+  const definition = join(folder, 'bench-host.ts');
   const lockFile = join(folder, 'lock.json');
   await writeLock(lockFile, lock);
   const build = async (): Promise<number> => {
@@ -127,36 +126,31 @@ async function measureOurs(
   };
   const tool = join(folder, 'tool');
   const change = async (): Promise<void> => await writeFile(tool, `#!/bin/sh\necho ${Date.now()}\n`);
-  try {
-    await writeFile(definition, definitionWith(tool));
-    await change();
-    const warm = await build();
-    const nothing = await build();
-    await change();
-    const file = await build();
-    await writeLock(lockFile, await rebuiltPackage(on, { lock, name: 'kmod', cache, folder }));
-    return [
-      ['warm', warm],
-      ['nothing', nothing],
-      ['file', file],
-      ['package', await build()],
-    ];
-  } finally {
-    await rm(definition, { force: true });
-  }
+  await writeFile(definition, definitionWith(tool));
+  await change();
+  const warm = await build();
+  const nothing = await build();
+  await change();
+  const file = await build();
+  await writeLock(lockFile, await rebuiltPackage(on, { lock, name: 'kmod', cache, folder }));
+  return [
+    ['warm', warm],
+    ['nothing', nothing],
+    ['file', file],
+    ['package', await build()],
+  ];
 }
 
 /** The host `minimal` with one file of this machine. */
-const definitionWith = (tool: string): string => `
-import * as file from '../../properties/file.ts';
-import type { HostDefinition } from '../../properties/host-definition.ts';
-import { host as minimal } from './minimal.ts';
-export const host: HostDefinition = {
-  ...minimal,
-  name: 'bench',
-  properties: [...minimal.properties, file.hasFile('/usr/local/bin/tool', file.sourceOf(${JSON.stringify(tool)}))],
-};
+const definitionWith = (tool: string): string => {
+  const from = (path: string): string => JSON.stringify(join(TOP, path));
+  return `
+import { hasFile, sourceOf } from ${from('properties/file.ts')};
+import { host as minimal } from ${from('image/hosts/minimal.ts')};
+const properties = [...minimal.properties, hasFile('/usr/local/bin/tool', sourceOf(${JSON.stringify(tool)}))];
+export const host = { ...minimal, name: 'bench', properties };
 `;
+};
 
 async function measurePeers(peers: Peers | undefined, signal: AbortSignal): Promise<readonly Sample[]> {
   if (peers === undefined) return [];
