@@ -18,12 +18,15 @@ const BUILD = join(import.meta.dirname, '_small-build.ts');
 /** What fills the disk in the order of the steps, as folders of a work folder. */
 const FILLED = ['cache/programs', 'cache/roots', 'cache/layers', 'images'] as const;
 
+/** The root is put into the cache while layers are made of it: the step that began last may be any of them. */
+const LAYERS = /^(keep root|pack packages|apply properties|apply programs)$/;
+
 /** The room there is: what fits whole, and half of the next. `disk`: the build works there, too, and not in RAM. */
 const ROOMS: readonly { readonly where: 'disk' | 'ram'; readonly fits: number; readonly step: RegExp }[] = [
   { where: 'ram', fits: 0, step: /^(programs|inputs)$/ },
   { where: 'disk', fits: 1, step: /^unpack$/ },
-  { where: 'ram', fits: 1, step: /^keep root$/ },
-  { where: 'ram', fits: 2, step: /^(pack packages|apply properties|apply programs)$/ },
+  { where: 'ram', fits: 1, step: LAYERS },
+  { where: 'ram', fits: 2, step: LAYERS },
   { where: 'ram', fits: 3, step: /^pack$/ },
 ];
 
