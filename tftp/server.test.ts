@@ -4,10 +4,12 @@ import { type RemoteInfo, type Socket, createSocket } from 'node:dgram';
 import {
   appendFileSync,
   existsSync,
+  mkdirSync,
   mkdtempDisposableSync,
   readFileSync,
   readdirSync,
   truncateSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -413,6 +415,25 @@ test('more transfers of one peer than allowed are ignored', async (driver) => {
   await other.expectData(1);
 });
 
+test("long texts whose size is being found take nobody's place, and few are read at once", async (driver) => {
+  using folder = makeFolder({ file: 'x', text: '' });
+  truncateSync(join(folder.path, 'text'), 16 * 1024 * 1024);
+  const events: TransferEvent[] = [];
+  await using server = await serveFolder({
+    driver,
+    ...onLoopback,
+    folder: folder.path,
+    transfersMax: 2,
+    onTransfer: (event) => events.push(event),
+  });
+  await using probes = new AsyncDisposableStack();
+  for (let index = 0; index < 10; index += 1) probes.use(Probe.open()).read(server.port, 'text', [], 'netascii');
+  const other = probes.use(Probe.open());
+  other.read(server.port, 'file');
+  assert.equal((await other.expectData(1)).text, 'x');
+  assert.equal(events.filter((event) => /too many long texts/.test(event.error ?? '')).length, 6);
+});
+
 test('closing the server ends its transfers with ERROR 0', async (driver) => {
   using folder = makeFolder({ file: 'x'.repeat(600) });
   const server = await serveFolder({ driver, ...onLoopback, folder: folder.path });
@@ -431,6 +452,17 @@ test('a signal closes the server, and one that is aborted starts none', async (d
   await server.close();
   await assert.rejects(
     serveFolder({ driver, ...onLoopback, folder: folder.path, signal: controller.signal }),
+    /enough/,
+  );
+});
+
+test('a signal while the server begins to listen starts none', async (driver) => {
+  using folder = makeFolder({ file: 'x' });
+  const controller = new AbortController();
+  const starting = serveFolder({ driver, ...onLoopback, folder: folder.path, signal: controller.signal });
+  controller.abort(new Error('enough'));
+  await assert.rejects(
+    starting.then((server) => server.close()),
     /enough/,
   );
 });
@@ -491,6 +523,33 @@ test('an upload that ends early leaves everything as it was', async (driver) => 
   await until(() => server.transfers === 0);
   assert.deepEqual(readdirSync(folder.path), ['result']);
   assert.equal(readFileSync(join(folder.path, 'result'), 'utf8'), 'old');
+});
+
+test('a temporary file that cannot be removed is told, and the server goes on', async (driver) => {
+  using folder = makeFolder({ file: 'x' });
+  const errors: Error[] = [];
+  const writable = { up: { maxBytes: 1000, rule: 'replace' } } as const;
+  const onError = (error: Error): void => void errors.push(error);
+  await using server = await serveMachine({
+    driver,
+    folder: folder.path,
+    address: HOST,
+    peer: HOST,
+    writable,
+    onError,
+  });
+  await using probe = Probe.open();
+  probe.write(server.port, 'up');
+  const port = await probe.expectAck(0);
+  const [temporary = ''] = readdirSync(folder.path).filter((name) => name.endsWith('.part'));
+  unlinkSync(join(folder.path, temporary));
+  mkdirSync(join(folder.path, temporary));
+  probe.send(port, encodeError(0, 'enough'));
+  await until(() => errors.length > 0);
+  assert.match(errors[0]?.message ?? '', /EISDIR/);
+  assert.equal(server.transfers, 0);
+  probe.read(server.port, 'file');
+  assert.equal((await probe.expectData(1)).text, 'x');
 });
 
 test('names, rules and quotas of an instance', async (driver) => {

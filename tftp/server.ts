@@ -30,6 +30,8 @@ const WINDOW_BYTES_MAX = 128 * 1024;
 const TRANSFERS_MAX = 4096;
 /** One peer, perhaps a whole site behind a NAT. */
 const TRANSFERS_PER_PEER_MAX = 1024;
+/** Long texts whose size is being found at once: 1 MB of each is read in a turn of the loop, which takes 1 ms. */
+const LONG_TEXTS_MAX = 4;
 /** Kept for the last ACK: longer than the usual first repeats of other clients. */
 const SERVER_DALLY_MS = 3000;
 /** A peer that is gone may have said why. */
@@ -243,7 +245,7 @@ class Server implements TftpServer {
   readonly #onAbort = (): void => void this.close();
   /** uploads that are done and only wait to repeat their last ACK, oldest first; they hold no place */
   readonly #dallying = new Set<Running>();
-  /** requests that are being opened (netascii reads the file first) */
+  /** requests that are being opened (netascii reads the file first); they hold no place */
   readonly #opening = new Set<string>();
   #closing: Promise<void> | undefined;
 
@@ -285,6 +287,7 @@ class Server implements TftpServer {
           await this.#listen(at, `${one} port ${at.port}`);
         }
       }
+      signal?.throwIfAborted();
     } catch (error) {
       await Promise.all(this.#sockets.map((socket) => socket.close()));
       throw error;
@@ -350,8 +353,10 @@ class Server implements TftpServer {
     const old = this.#running.get(key);
     if (this.#opening.has(key) || (old !== undefined && isCopy(old, bytes))) return;
     old?.supersede();
-    if (!this.#makeRoom(address)) {
-      const busy = new RefusedError(ERROR_CODE.notDefined, 'too many transfers at once; the request was ignored');
+    const isText = packet.direction === 'read' && packet.mode === 'netascii';
+    const tooMany = isText && this.#opening.size >= LONG_TEXTS_MAX ? 'long texts' : 'transfers';
+    if (tooMany === 'long texts' || !this.#makeRoom(address)) {
+      const busy = new RefusedError(ERROR_CODE.notDefined, `too many ${tooMany} at once; the request was ignored`);
       this.#report(packet, asker, busy);
       return;
     }
@@ -388,7 +393,7 @@ class Server implements TftpServer {
 
   #isFull(): boolean {
     const { transfersMax = TRANSFERS_MAX } = this.#options;
-    return this.#running.size - this.#dallying.size + this.#opening.size >= transfersMax;
+    return this.#running.size - this.#dallying.size >= transfersMax;
   }
 
   async #open(packet: RequestPacket, request: Uint8Array, asker: Asker): Promise<void> {
@@ -471,8 +476,8 @@ class Server implements TftpServer {
       wire: socket,
       onSettled: (state, cause) => {
         running.isSettled = true;
-        work.source?.[Symbol.dispose]();
-        work.sink?.[Symbol.dispose]();
+        this.#release(work.source);
+        this.#release(work.sink);
         if (state.phase !== 'failed') onWritten?.(state.bytes);
         if (state.phase === 'dally') this.#dally(running);
         this.#report(packet, asker, cause, { state, durationMs: performance.now() - running.startedMs });
@@ -485,6 +490,15 @@ class Server implements TftpServer {
     this.#perPeer.set(asker.address, (this.#perPeer.get(asker.address) ?? 0) + 1);
     this.#options.onBegin?.();
     transfer.start();
+  }
+
+  /** A disk that fails now is no reason to end the others. */
+  #release(held: Disposable | undefined): void {
+    try {
+      held?.[Symbol.dispose]();
+    } catch (error) {
+      if (error instanceof Error) this.#options.onError?.(error);
+    }
   }
 
   #remove(running: Running, socket: PeerSocket): void {

@@ -55,3 +55,10 @@ test('what was passed over is told once a second', () => {
   assert.equal(siege.tell(2000), 1);
   assert.equal(siege.tell(3000), 0);
 });
+
+test('one request that took long, or a process that was stopped in it, keeps strangers out for a second at most', () => {
+  const siege = new Siege();
+  siege.spend(60_000, 100_000);
+  assert.equal(siege.admits('192.0.2.1', MANY, 100_100), 'not');
+  assert.equal(siege.admits('192.0.2.1', MANY, 101_000), 'sparingly');
+});

@@ -17,6 +17,8 @@ const UNANSWERED_MIN = 256;
 const UNANSWERED_MS = 1250;
 /** Time left for others, for each ms that was spent on a request of an unknown address. */
 const OTHERS_SHARE = 9;
+/** But so much at most: a process that was stopped meanwhile, or a slow disk, says nothing of the siege. */
+const OTHERS_MAX_MS = 1000;
 /** Addresses that are remembered. */
 const KNOWN_MAX = 8192;
 /** Between two words on what was passed over. */
@@ -60,7 +62,7 @@ export class Siege {
 
   /** So much time went into a request that was taken sparingly. */
   spend(ms: number, nowMs: number): void {
-    this.#nextAtMs = nowMs + OTHERS_SHARE * ms;
+    this.#nextAtMs = nowMs + Math.min(OTHERS_SHARE * ms, OTHERS_MAX_MS);
   }
 
   /** How many were passed over since it was last told; 0: it is not time for a word. */

@@ -162,7 +162,6 @@ export class FileSink implements Sink {
     if (!this.#open) return;
     this.#open = false;
     this.#pending = undefined;
-    closeSync(this.#fd);
     try {
       unlinkSync(this.#temporary);
     } catch (error) {
@@ -171,6 +170,7 @@ export class FileSink implements Sink {
     } finally {
       this.#options.parent[Symbol.dispose]();
       this.#options.onDispose?.(this);
+      closeSync(this.#fd);
     }
   }
 
