@@ -2,13 +2,18 @@
  * Ctrl-C and SIGTERM as an abort signal, so that a command lets go of what it holds. A second Ctrl-C ends the process at once; what the
  * command started ends with it.
  */
+import { constants } from 'node:os';
 
 /** A command was interrupted. */
 export class InterruptedError extends Error {
   override readonly name = 'InterruptedError';
 
-  constructor(signal: string) {
+  /** As a shell has it: 128 and the number of the signal. */
+  readonly exitStatus: number;
+
+  constructor(signal: NodeJS.Signals) {
     super(`Interrupted by ${signal}`);
+    this.exitStatus = 128 + constants.signals[signal];
   }
 }
 

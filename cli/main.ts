@@ -1,10 +1,11 @@
 /**
  * The command line: finds the command, loads only its file, and turns what it throws into one message and an exit status
- * (0; 64 wrong usage; 1 anything else, unless a command's help names another).
+ * (0; 64 wrong usage; 130 Ctrl-C, as a shell has it; 1 anything else, unless a command's help names another).
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { InterruptedError } from './interrupt.ts';
 import { formatError } from './report-error.ts';
 
 /** A command of the table: what `--help` says of it, and where it is. */
@@ -101,11 +102,22 @@ async function main(argv: readonly string[]): Promise<number> {
       // Commander has said it already, help and version included.
       return error.exitCode === 0 ? 0 : EXIT_USAGE;
     }
+    const interrupted = findInterrupt(error);
+    if (interrupted !== undefined) {
+      process.stderr.write(`${interrupted.message}\n`);
+      return interrupted.exitStatus;
+    }
     // A TypeError or ReferenceError without a hint is most likely a defect of ours: where it is helps.
     const stack = (error instanceof TypeError || error instanceof ReferenceError) && !('hint' in error);
     process.stderr.write(`${formatError(error, { stack })}\n`);
     return 1;
   }
+}
+
+/** What it was that ended the work, where that was a signal: which step it hit is no news. */
+function findInterrupt(error: unknown): InterruptedError | undefined {
+  if (error instanceof InterruptedError) return error;
+  return error instanceof Error ? findInterrupt(error.cause) : undefined;
 }
 
 /** The program with the wanted command loaded, and the others by name and summary. */
