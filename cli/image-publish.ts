@@ -3,7 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { BIOS_LOADERS, type BootLoaders, UEFI_LOADERS } from '../image/boot-loaders.ts';
-import { findImage } from '../image/built-image.ts';
+import { formatProblem, parseKernelCommandLine, UNKNOWN_OPTION } from '../host/kernel-cmdline.ts';
+import { checkWhole, findImage } from '../image/built-image.ts';
 import { type Published, publishImage, rollBack } from '../image/publish.ts';
 import { DNSMASQ_CONF } from '../image/dhcp-config.ts';
 import type { UkiSettings } from '../image/publication.ts';
@@ -61,7 +62,7 @@ export function publishCommand(): Command {
   return new Command('publish')
     .description('write an image and its boot configurations (iPXE, PXELINUX, GRUB, UEFI) into a served folder')
     .requiredOption('--into <dir>', 'the folder that your HTTP and TFTP servers serve')
-    .option('--image <id>', 'build id or the beginning of it; without it the newest')
+    .option('--image <id>', 'build id, the beginning of it, or a folder; without it the one built last')
     .option('--url <url>', 'how hosts reach the folder over HTTP; without it they read everything over TFTP', urlOf)
     .option('--option <name=value>', 'a buildos option, such as toolchain_url=http://…; may be repeated', collect, [])
     .option('--arg <argument>', 'another kernel argument, such as console=ttyS0; may be repeated', collect, [])
@@ -84,13 +85,14 @@ export function publishCommand(): Command {
       const loaders = loadersOf(flags);
       const uki = ukiOf(flags);
       await needPackages(packagesOf(flags, loaders));
+      warnOfOptions(flags);
       const signWith = await signingKeyOf(flags);
       const hosts = groupHosts(flags.host);
       if ((uki !== undefined || flags.iso === true) && flags.host.length > 0) {
         process.stderr.write('note: buildos.efi and .iso have one command line; --host is for boot loaders only\n');
       }
       const published = await publishImage({
-        image: await findImage(flags.work, flags.image),
+        image: await checkWhole(await findImage(flags.work, flags.image)),
         into: flags.into,
         options: Object.fromEntries(flags.option.map((text) => nameAndValue(text, '--option'))),
         kernelArgs: flags.arg,
@@ -115,6 +117,16 @@ export function rollbackCommand(): Command {
     .action(async (id: string | undefined, flags: { readonly into: string; readonly json?: true }) => {
       report(await rollBack(flags.into, id), flags, 'switched back to');
     });
+}
+
+/** What hosts would complain of when they boot, said now. */
+function warnOfOptions({ option, host }: PublishFlags): void {
+  for (const text of [...option, ...host.map((one) => one.slice(one.indexOf('/') + 1))]) {
+    const { problems } = parseKernelCommandLine(`"buildos.${text}"`);
+    for (const problem of problems.filter(({ message }) => message === UNKNOWN_OPTION)) {
+      process.stderr.write(`warning: ${formatProblem(problem)}\n`);
+    }
+  }
 }
 
 function report(published: Published, flags: { readonly into: string; readonly json?: true }, what: string): void {

@@ -123,6 +123,9 @@ const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
   'interactive',
 ]);
 
+/** What a problem with a name that is no option says. */
+export const UNKNOWN_OPTION = 'unknown option';
+
 /** Every known option, without `buildos.` and without `.<tc>`. */
 export const OPTION_NAMES: readonly string[] = [
   ...Object.keys(HOST_OPTIONS),
@@ -208,7 +211,7 @@ function take(argument: KernelArgument, host: HostDraft, toolchains: Map<string,
   if (!known) throw unknownOption(base, suffix);
   const ofToolchain = TOOLCHAIN_OPTIONS[base];
   if (ofToolchain === undefined && suffix !== undefined) {
-    throw new BadValueError('unknown option', `${PREFIX}${base} is for the whole host and takes no toolchain name`);
+    throw new BadValueError(UNKNOWN_OPTION, `${PREFIX}${base} is for the whole host and takes no toolchain name`);
   }
   const flag = HOST_FLAGS[base];
   if (flag !== undefined) {
@@ -235,11 +238,8 @@ function unknownOption(base: string, suffix: string | undefined): BadValueError 
   const tail = suffix === undefined ? '' : `.${suffix}`;
   const nearest = findNearest(base.toLowerCase(), OPTION_NAMES);
   return nearest === undefined
-    ? new BadValueError('unknown option', `known are: ${OPTION_NAMES.toSorted().join(', ')}`)
-    : new BadValueError(
-        'unknown option',
-        `did you mean ${PREFIX}${nearest}${nearest in TOOLCHAIN_OPTIONS ? tail : ''}?`,
-      );
+    ? new BadValueError(UNKNOWN_OPTION, `known are: ${OPTION_NAMES.toSorted().join(', ')}`)
+    : new BadValueError(UNKNOWN_OPTION, `did you mean ${PREFIX}${nearest}${nearest in TOOLCHAIN_OPTIONS ? tail : ''}?`);
 }
 
 /** Options of a toolchain that has no list: most often a mistyped `.<tc>`. */
@@ -385,7 +385,7 @@ function parseHostname(value: string): string {
 }
 
 /** The candidate with the smallest edit distance, if it is near enough to be a slip of the fingers. */
-function findNearest(name: string, candidates: readonly string[]): string | undefined {
+export function findNearest(name: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(name.length / 2));
   for (const candidate of candidates) {

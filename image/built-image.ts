@@ -26,7 +26,7 @@ export interface BuiltImage {
 /** No such image. */
 export class NoImageError extends Error {
   override readonly name = 'NoImageError';
-  readonly hint = 'build one with "buildos image build"; "buildos image list" shows what is there';
+  readonly hint = 'build it with "buildos image build"; "buildos image list" shows what is there';
 }
 
 const size = z.int().min(0);
@@ -89,15 +89,32 @@ export async function listImages(work: string): Promise<readonly BuiltImage[]> {
 }
 
 /**
- * One image by its build id, or by the beginning of it; without one the newest.
+ * One image by its build id, by the beginning of it, or by its folder; without one the newest.
  *
  * @throws {NoImageError} when there is none, or the beginning fits several
  */
 export async function findImage(work: string, id?: string): Promise<BuiltImage> {
+  if (id?.includes('/')) return await readImage(id);
   const images = await listImages(work);
   const fitting = id === undefined ? images.slice(0, 1) : images.filter((image) => image.buildId.startsWith(id));
   const [image] = fitting;
   if (image === undefined) throw new NoImageError(`No image ${id ?? ''} in ${join(work, 'images')}`);
   if (fitting.length > 1) throw new NoImageError(`"${id}" is the beginning of ${fitting.length} images`);
+  return image;
+}
+
+/**
+ * Hands on an image that is as large as it was built: of another, hosts would be sent half.
+ *
+ * @throws {NoImageError}
+ */
+export async function checkWhole(image: BuiltImage): Promise<BuiltImage> {
+  for (const name of ['kernel', 'initrd'] as const) {
+    const found = (await stat(image[name]).catch(() => undefined))?.size ?? 0;
+    if (found === image.sizes[name]) continue;
+    throw new NoImageError(
+      `Cannot use the image in ${image.folder}: its ${name} has ${found} bytes, and had ${image.sizes[name]} when it was built`,
+    );
+  }
   return image;
 }
