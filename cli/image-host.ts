@@ -42,6 +42,13 @@ export async function loadImageHost(nameOrPath: string): Promise<ImageHost> {
   };
 }
 
+/** A lock that is asked for is not there. */
+class NoLockError extends Error {
+  override readonly name = 'NoLockError';
+  readonly hint =
+    '"buildos image update" makes one: its --lock names the file; without --lock it is beside the definition';
+}
+
 /** `--lock FILE`, `--no-lock`. */
 export function lockOptions(): readonly Option[] {
   return [
@@ -58,7 +65,8 @@ export async function findLock(asked: string | false | undefined, beside: string
     return { content: await readLock(file), file };
   } catch (error) {
     const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    if (missing && asked === undefined) return undefined;
-    throw error;
+    if (!missing) throw error;
+    if (asked === undefined) return undefined;
+    throw new NoLockError(`Cannot read the lock ${file}: there is no such file`);
   }
 }

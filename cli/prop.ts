@@ -1,6 +1,7 @@
 /** `buildos prop`: the properties that there are, and one of them by hand on a host. */
 import { Command } from 'commander';
 import type { Chain, Json } from '../connections/connection.ts';
+import { findNearest } from '../host/kernel-cmdline.ts';
 import { type CatalogueEntry, loadCatalogue } from '../properties/catalogue.ts';
 import { unapplied } from '../properties/combinators.ts';
 import { deploy } from '../properties/deploy.ts';
@@ -159,7 +160,9 @@ class UnknownPropertyError extends Error {
   constructor(id: string, known: readonly string[]) {
     super(`There is no property "${id}"`);
     const word = id.split('.').at(-1)?.toLowerCase() ?? '';
-    const near = known.filter((one) => one.startsWith(`${id.split('.')[0]}.`) || one.toLowerCase().includes(word));
+    const like = known.filter((one) => one.startsWith(`${id.split('.')[0]}.`) || one.toLowerCase().includes(word));
+    // The nearest first; the others are what the reader may have had in mind.
+    const near = [...new Set([findNearest(id, known) ?? [], like].flat())];
     this.hint = near.length === 0 ? '"buildos prop list" shows all' : `Did you mean ${near.join(', ')}?`;
   }
 }

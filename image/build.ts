@@ -20,6 +20,7 @@ import { openChain } from '../connections/open.ts';
 import type { Effort } from '../host/squashfs.ts';
 import { formatImageManifest, type ImageManifest, type ImagePackage } from '../manifests/image-manifest.ts';
 import type { PackageLock } from '../manifests/package-lock.ts';
+import { DataStore } from '../properties/data.ts';
 import { type DeployReport, checkReport, deploy } from '../properties/deploy.ts';
 import { type HostAttrs, emptyAttrs } from '../properties/host-attrs.ts';
 import { type HostDefinition, definitionDigest, hostAttrs } from '../properties/host-definition.ts';
@@ -163,6 +164,8 @@ class Build {
     }));
     const definition = this.#options.definition({ programs, note: this.#options.note ?? '' });
     const attrs = hostAttrs(definition);
+    // Nobody gives an image data: told now, not after its packages were installed.
+    await new DataStore().check(attrs.data);
     const [code, tools] = await this.#timed('inputs', async () => [await this.#code(), await findTools()] as const);
     const lock = await this.#timed('choose packages', async () => {
       const { lock: given, mirror, signal } = this.#options;

@@ -9,6 +9,7 @@ import { mkdir, mkdtempDisposable, readFile, rename, writeFile } from 'node:fs/p
 import { dirname, join } from 'node:path';
 import type { Connection } from '../connections/connection.ts';
 import { type AptSource, resolvePackages } from '../host/apt-resolve.ts';
+import { ManifestError } from '../manifests/manifest.ts';
 import { formatPackageLock, parsePackageLock, type PackageLock } from '../manifests/package-lock.ts';
 import { keyOf, partSuffix } from './store.ts';
 
@@ -112,7 +113,14 @@ export async function chooseFromArchives(on: Connection, options: ChoiceOptions)
 
 /** @throws {ManifestError} when it is not a lock; an error of the file system, such as ENOENT */
 export async function readLock(file: string): Promise<PackageLock> {
-  return parsePackageLock(await readFile(file, 'utf8'), { name: file });
+  const text = await readFile(file, 'utf8');
+  try {
+    return parsePackageLock(text, { name: file });
+  } catch (error) {
+    if (!(error instanceof ManifestError)) throw error;
+    const hint = 'take it from your version control again; or remove it, and "buildos image update" makes a new one';
+    throw new ManifestError(error.reason, error, { hint });
+  }
 }
 
 /** Replaces the file in one step. */

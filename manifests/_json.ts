@@ -21,7 +21,6 @@ export function parseJson<T>(text: string, schema: z.ZodType<T>, source: string)
   throw new ManifestError(
     `${path.length === 0 ? 'the document' : path.map(String).join('.')}: ${issue?.message ?? 'is wrong'}`,
     { source, ...placeOf(text, findPath(text, path)) },
-    { cause: checked.error },
   );
 }
 

@@ -41,7 +41,9 @@ export class MissingDataError extends Error {
     super(`Cannot find the data ${refs.map(describeRef).join(', ')}: ${asked}`);
     this.refs = refs;
     this.hint =
-      'Put it into a file FOLDER/CONTEXT/NAME and say --data tree:FOLDER, or see "buildos host deploy --help".';
+      sources.length === 0
+        ? 'What is made for many, such as an image, has no secrets: leave the property out there, and deploy it to the host.'
+        : 'Put it into a file FOLDER/CONTEXT/NAME and say --data tree:FOLDER, or see "buildos host deploy --help".';
   }
 }
 
