@@ -1,4 +1,5 @@
 /** `buildos image`: build, list and publish images of the build host. */
+import { mkdir } from 'node:fs/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Effort } from '../host/squashfs.ts';
 import { buildImage } from '../image/build.ts';
@@ -28,6 +29,12 @@ export function imageCommand(): Command {
 
 const workOption = (): Option => new Option('--work <dir>', 'folder for caches and images').default('work');
 const jsonOption = (): Option => new Option('--json', 'print the result as JSON');
+
+/** There can be no such folder. */
+class WorkFolderError extends Error {
+  override readonly name = 'WorkFolderError';
+  readonly hint = 'give another one with --work';
+}
 
 /** What `image build` is told. */
 interface BuildArguments {
@@ -73,6 +80,7 @@ async function build(name: string, options: BuildArguments): Promise<void> {
   const started = performance.now();
   const { definition, definitionFile, lockFile } = await loadImageHost(name);
   const lock = await findLock(options.lock, lockFile);
+  await makeWorkFolder(options.work);
   using interrupt = onInterrupt();
   const { image, cached, properties, timings } = await buildImage({
     definition,
@@ -95,6 +103,14 @@ async function build(name: string, options: BuildArguments): Promise<void> {
   if (options.timings) process.stderr.write(`${formatTimings(timings).join('\n')}\n`);
   const outcome = cached ? 'nothing has changed, looked at' : 'built';
   process.stdout.write(`${describeImage(image)}\n${outcome} in ${seconds.toFixed(2)} s\n`);
+}
+
+async function makeWorkFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+  } catch (cause) {
+    throw new WorkFolderError(`Cannot make the folder ${folder} for caches and images`, { cause });
+  }
 }
 
 function listCommand(): Command {
