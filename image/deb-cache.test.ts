@@ -1,7 +1,7 @@
 /** Fetching from servers that misbehave: each is named with what it did, and nothing wrong gets into the cache. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,6 +89,26 @@ test('a package is fetched once, by its digest', async () => {
       assert.equal(file, join(cache, 'debs', `${lock.packages[0]?.sha256}.deb`));
       assert.deepEqual(await fetchPackages({ lock, cache }), [file]);
       assert.deepEqual(asked, ['/debian/pool/main/l/less/less_668-1%2Bb1_amd64.deb']);
+    },
+  );
+});
+
+test('a package that was altered or cut in the cache is fetched again', async () => {
+  await against(
+    (_request, response) => response.end(CONTENT),
+    async ({ url, cache, asked }) => {
+      const lock = lockFor(`${url}/debian`);
+      const [file = ''] = await fetchPackages({ lock, cache });
+      const altered = Buffer.from(CONTENT);
+      altered[20_000] = 0;
+      for (const damaged of [altered, CONTENT.subarray(0, 1000)]) {
+        await writeFile(file, damaged);
+        const lines: string[] = [];
+        await fetchPackages({ lock, cache, onProgress: (line) => lines.push(line) });
+        assert.match(lines.join('\n'), /less is damaged in the cache/);
+        assert.deepEqual(await readFile(file), CONTENT);
+      }
+      assert.equal(asked.length, 3);
     },
   );
 });

@@ -1,11 +1,11 @@
 /**
  * The packages of a lock on this machine: `<cache>/debs/<sha256>.deb`, fetched once, named by what is in them.
  *
- * A file gets its name after its digest was checked and it is on the disk; so what is there is right, whoever else
- * writes, and whatever was cut off.
+ * A file gets its name after its digest was checked and it is on the disk; so what is there was right, whoever else
+ * writes, and whatever was cut off. It is checked again before it is used: disks forget, and an image must not.
  */
-import { createHash } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { createHash, hash } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LockedPackage, PackageLock } from '../manifests/package-lock.ts';
 import { partSuffix } from './store.ts';
@@ -74,13 +74,16 @@ export async function fetchPackages(options: FetchOptions): Promise<readonly str
   const missing: { each: LockedPackage; file: string }[] = [];
   for (const [index, each] of options.lock.packages.entries()) {
     const file = files[index] ?? '';
-    const size = (await stat(file).catch(() => undefined))?.size;
-    if (size === each.sizeBytes) await utimes(file, new Date(), new Date());
+    const state = await look(file, each);
+    if (state === 'right') await utimes(file, new Date(), new Date());
     else missing.push({ each, file });
+    if (state === 'damaged') options.onProgress?.(`${each.name} is damaged in the cache, and fetched again: ${file}`);
   }
   if (missing.length === 0) return files;
   const mebibytes = missing.reduce((sum, { each }) => sum + each.sizeBytes, 0) / 2 ** 20;
-  options.onProgress?.(`Fetching ${missing.length} packages, ${mebibytes.toFixed(1)} MiB`);
+  options.onProgress?.(
+    `Fetching ${missing.length} ${missing.length === 1 ? 'package' : 'packages'}, ${mebibytes.toFixed(1)} MiB`,
+  );
   await removeParts(folder);
   // The largest first: the last download is then a short one.
   missing.sort((a, b) => b.each.sizeBytes - a.each.sizeBytes);
@@ -101,6 +104,13 @@ export async function fetchPackages(options: FetchOptions): Promise<readonly str
   const [first] = (await Promise.allSettled(workers)).filter((result) => result.status === 'rejected');
   if (first !== undefined) throw failed.signal.reason ?? first.reason;
   return files;
+}
+
+/** What the cache has of a package. */
+async function look(file: string, each: LockedPackage): Promise<'right' | 'damaged' | 'missing'> {
+  const size = (await stat(file).catch(() => undefined))?.size;
+  if (size === undefined) return 'missing';
+  return size === each.sizeBytes && hash('sha256', await readFile(file)) === each.sha256 ? 'right' : 'damaged';
 }
 
 /** Removes what downloads that were killed have left. */

@@ -5,11 +5,11 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { copyFile, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Connection } from '../connections/connection.ts';
-import { partSuffix } from './store.ts';
+import { type Entry, fileOf, keyOf, partSuffix, Store } from './store.ts';
 
 /** Libraries that the official x64 build of Node needs (`readelf -d`), and that a Debian root with libatomic1 has. */
 export const NODE_LIBRARIES = [
@@ -25,8 +25,13 @@ export const NODE_LIBRARIES = [
 /** The program interpreter in the binary (System V ABI, AMD64 supplement), without the leading slash. */
 export const NODE_LOADER = 'lib64/ld-linux-x86-64.so.2';
 
+/** The file of a cache entry that is a Node binary. */
+export const NODE = 'node';
+
 /** A Node binary for an image. */
 export interface NodeBinary {
+  /** In the cache; {@link NODE} is its only file. */
+  readonly entry: Entry;
   readonly file: string;
   /** SHA-256 of the binary as released, before it was stripped. */
   readonly sha256: string;
@@ -40,25 +45,15 @@ export interface NodeBinary {
  * @throws {CommandError} when strip(1) is missing (package binutils) or fails
  */
 export async function findOrStripNode(on: Connection, options: { readonly cache: string }): Promise<NodeBinary> {
-  const folder = join(options.cache, 'node');
-  const sha256 = await digestOfNode(folder);
-  const file = join(folder, sha256);
-  const found: NodeBinary = { file, sha256, version: process.versions.node };
-  if ((await stat(file).catch(() => undefined)) !== undefined) return found;
-  await mkdir(folder, { recursive: true });
-  const temporary = `${file}${partSuffix()}`;
-  try {
-    await copyFile(process.execPath, temporary);
-    await on.run(['strip', '--strip-unneeded', temporary], { timeoutMs: 120_000 });
-    {
-      await using handle = await open(temporary);
-      await handle.sync();
-    }
-    await rename(temporary, file);
-  } finally {
-    await rm(temporary, { force: true });
-  }
-  return found;
+  const sha256 = await digestOfNode(join(options.cache, 'node'));
+  const key = keyOf({ kind: 'node 1', sha256 });
+  const { entry } = await new Store(options.cache).findOrMake('node', key, async (folder) => {
+    const binary = join(folder, NODE);
+    await copyFile(process.execPath, binary);
+    await on.run(['strip', '--strip-unneeded', binary], { timeoutMs: 120_000 });
+    return {};
+  });
+  return { entry, file: fileOf(entry, NODE).path, sha256, version: process.versions.node };
 }
 
 /** The digest of the running binary, remembered as long as it is the same file in every respect: it has 146 MB. */

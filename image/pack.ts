@@ -6,7 +6,7 @@ import type { ImageFile } from '../manifests/image-manifest.ts';
 import type { Bundle } from './bundle.ts';
 import { packLayer, packRuntime, packStage1, type Payload } from './initrd.ts';
 import { LAYER_FILES } from './layers.ts';
-import { NODE_LIBRARIES, NODE_LOADER, type NodeBinary } from './node-runtime.ts';
+import { NODE, NODE_LIBRARIES, NODE_LOADER, type NodeBinary } from './node-runtime.ts';
 import { type Entry, fileOf, keyOf, type Store } from './store.ts';
 
 /** What to pack. */
@@ -90,7 +90,7 @@ async function runtimeSegment(options: PackOptions, packages: Entry): Promise<Ui
     const libraries = new Map<string, Uint8Array>();
     for (const name of NODE_LIBRARIES) libraries.set(name, await store.read(packages, LAYER_FILES.library(name)));
     const segment = await packRuntime({
-      node: await readFile(node.file),
+      node: await store.read(node.entry, NODE),
       busybox: await store.read(packages, LAYER_FILES.busybox),
       loader: { path: NODE_LOADER, content: await store.read(packages, LAYER_FILES.loader) },
       libraries,
