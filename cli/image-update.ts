@@ -32,12 +32,14 @@ export function updateCommand(): Command {
           ...(options.mirror !== undefined && { mirror: options.mirror }),
         });
         if (options.json) process.stdout.write(`${JSON.stringify(changes, undefined, 2)}\n`);
-        else
+        else if (changes.added.length < packages) {
+          // Of a first lock all are new: it says itself what is in it.
           process.stdout.write(
             formatChanges(changes)
               .map((line) => `${line}\n`)
               .join(''),
           );
+        }
         const what = isNothing(changes) ? 'is up to date' : options.dryRun ? 'would change' : 'is written';
         process.stderr.write(`${file} ${what}: ${packages} packages\n`);
       },

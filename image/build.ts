@@ -190,7 +190,10 @@ class Build {
     if (there !== undefined)
       return this.#result({ image: there, cached: true, properties: await readOutcomes(folder) });
 
-    const pinned = this.#options.lock === undefined ? 'not pinned: no lock' : `pinned by ${this.#options.lock.file}`;
+    const pinned =
+      this.#options.lock === undefined
+        ? 'not pinned: "image update" makes a lock'
+        : `pinned by ${this.#options.lock.file}`;
     this.#say(`Debian ${lock.suite}: ${lock.packages.length} packages, ${pinned}`);
     const workshop = once(async () =>
       stack.use(await openWorkshop(join(this.#work, 'tmp'), ram === undefined ? {} : { ram })),

@@ -98,7 +98,8 @@ export async function findImage(work: string, id?: string): Promise<BuiltImage> 
   const images = await listImages(work);
   const fitting = id === undefined ? images.slice(0, 1) : images.filter((image) => image.buildId.startsWith(id));
   const [image] = fitting;
-  if (image === undefined) throw new NoImageError(`No image ${id ?? ''} in ${join(work, 'images')}`);
+  if (image === undefined)
+    throw new NoImageError(`No image${id === undefined ? '' : ` ${id}`} in ${join(work, 'images')}`);
   if (fitting.length > 1) throw new NoImageError(`"${id}" is the beginning of ${fitting.length} images`);
   return image;
 }
