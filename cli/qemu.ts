@@ -55,7 +55,7 @@ export function qemuCommand(): Command {
     .option('--memory <MiB>', 'memory of the guest', positive, 2048)
     .option('--cpus <n>', 'processors of the guest', positive, 2)
     .option('--timeout <s>', 'how long to wait', positive, 300)
-    .option('--until <condition>', 'monitor-ready, or a text on the console', 'monitor-ready')
+    .option('--until <condition>', 'monitor-ready, which a build host says, or a text on the console', 'monitor-ready')
     .option('--append <args>', 'more kernel arguments, separated by blanks; may be repeated', words, [])
     .option('--console <file>', 'write everything the console says to this file', 'work/console.log')
     .option('--chart <file.svg>', 'write the boot chart to this file')
@@ -97,6 +97,10 @@ async function boot(options: Options): Promise<void> {
     folder: scratch.folder,
     consoleLog,
   });
+  const wanted = options.until === 'monitor-ready' ? 'the monitor is ready' : `the console says "${options.until}"`;
+  process.stderr.write(
+    `booting ${bootable.buildId} until ${wanted}, ${options.timeout} s at most: see ${consoleLog}\n`,
+  );
   const { status, atMs } = await waitUntil(options, lab, guest, interrupt.signal);
   const seconds = (atMs - guest.startedAtMs) / 1000;
   await report({ options, bootable, lab, guest, status, seconds, accelerator });
