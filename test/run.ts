@@ -2,7 +2,7 @@
  * Runs tests by group: `node test/run.ts unit|system|qemu|all [FILE…]`.
  *
  *     unit    `*.test.ts` beside the code: unprivileged, milliseconds; in parallel
- *     system  test/system/: root, namespaces, loop devices, foreign peers; one file at a time
+ *     system  test/system/: root, namespaces, loop devices, foreign peers; two files at a time
  *     qemu    test/qemu/: boots; one file at a time
  *
  * Where CI is set, a skipped test is a failure, unless its reason is in cannot-run-here.ts.
@@ -33,7 +33,7 @@ const GROUPS: readonly Group[] = [
     concurrency: 4,
     timeoutMs: 60_000,
   },
-  { name: 'system', files: () => find('test/system/**/*.test.ts'), concurrency: 1, timeoutMs: 300_000 },
+  { name: 'system', files: () => find('test/system/**/*.test.ts'), concurrency: 2, timeoutMs: 300_000 },
   { name: 'qemu', files: () => find('test/qemu/**/*.test.ts'), concurrency: 1, timeoutMs: 900_000 },
 ];
 
