@@ -72,15 +72,6 @@ export async function makeVeth(
   }
 }
 
-/** Makes a tap for a virtual machine, owned by root, or by `user`. */
-export async function makeTap(
-  on: Connection,
-  options: { readonly name: string; readonly user?: string; readonly netns?: string },
-): Promise<void> {
-  const owner = options.user === undefined ? [] : ['user', options.user];
-  await ip(on, options.netns, ['tuntap', 'add', 'dev', options.name, 'mode', 'tap', ...owner]);
-}
-
 /**
  * Makes a link a port of a bridge, and sets it up.
  *

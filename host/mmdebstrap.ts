@@ -8,6 +8,7 @@
  * Left out: other output formats (a root becomes an image elsewhere), foreign architectures, unprivileged modes.
  */
 import type { Connection, RunResult } from '../connections/connection.ts';
+import { APT_OPTIONS, DPKG_OPTIONS } from './root-options.ts';
 
 /** What to bootstrap and where. */
 export interface BootstrapOptions {
@@ -62,23 +63,6 @@ export class BootstrapError extends Error {
     this.hint = options.hint;
   }
 }
-
-/**
- * Options of dpkg. A later path-include wins over an earlier path-exclude. Without fsync after each file a root with
- * gcc takes 26 s instead of 36: a root that was cut short is thrown away as a whole, so syncing buys nothing.
- */
-const DPKG_OPTIONS = [
-  'force-unsafe-io',
-  'path-exclude=/usr/share/doc/*',
-  'path-include=/usr/share/doc/*/copyright',
-  'path-exclude=/usr/share/info/*',
-  'path-exclude=/usr/share/lintian/*',
-  'path-exclude=/usr/share/locale/*',
-  'path-include=/usr/share/locale/locale.alias',
-  'path-exclude=/usr/share/man/*',
-] as const;
-
-const APT_OPTIONS = ['Acquire::Languages "none"', 'APT::Install-Recommends "false"', 'Acquire::Retries "3"'] as const;
 
 /**
  * Bootstraps a Debian root file system with mmdebstrap in root mode.

@@ -18,6 +18,7 @@ import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { CommandError, type Connection } from '../connections/connection.ts';
 import { openChain } from '../connections/open.ts';
+import { APT_OPTIONS, DPKG_OPTIONS } from '../host/root-options.ts';
 import type { PackageLock } from '../manifests/package-lock.ts';
 import { type ControlFields, parseControl } from './deb-control.ts';
 import { atEpoch } from './epoch.ts';
@@ -67,21 +68,10 @@ interface Member {
   readonly attributes: string;
 }
 
-/** Packages that are installed later are treated like these: no documentation but copyrights, no translations. */
+/** Packages that are installed later are treated like these. */
 const CONFIG: Readonly<Record<string, string>> = {
-  'etc/apt/apt.conf.d/99buildos':
-    'Acquire::Languages "none";\nAPT::Install-Recommends "false";\nAcquire::Retries "3";\n',
-  'etc/dpkg/dpkg.cfg.d/99buildos': [
-    'force-unsafe-io',
-    'path-exclude=/usr/share/doc/*',
-    'path-include=/usr/share/doc/*/copyright',
-    'path-exclude=/usr/share/info/*',
-    'path-exclude=/usr/share/lintian/*',
-    'path-exclude=/usr/share/locale/*',
-    'path-include=/usr/share/locale/locale.alias',
-    'path-exclude=/usr/share/man/*',
-    '',
-  ].join('\n'),
+  'etc/apt/apt.conf.d/99buildos': APT_OPTIONS.map((option) => `${option};\n`).join(''),
+  'etc/dpkg/dpkg.cfg.d/99buildos': DPKG_OPTIONS.map((option) => `${option}\n`).join(''),
 };
 
 /** Unpacked before all else: the links of the merged /usr. */

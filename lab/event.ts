@@ -42,25 +42,3 @@ export type GuestEvent =
       readonly what: 'start' | 'reset' | 'shutdown' | 'panic' | 'exit';
       readonly detail?: string;
     };
-
-/** One line for a log or a terminal, without the time. */
-export function describeEvent(event: LabEvent | GuestEvent): string {
-  switch (event.source) {
-    case 'dhcp':
-      return `DHCP ${event.message} ${event.mac}${event.address === undefined ? '' : ` ${event.address}`}`;
-    case 'tftp':
-      return `TFTP ${event.name} to ${event.peer}: ${event.bytes} bytes in ${Math.round(event.durationMs)} ms, ${event.error ?? event.result}`;
-    case 'http':
-      return `HTTP ${event.method} ${event.path} ${event.status} to ${event.peer}: ${event.bytes} bytes in ${Math.round(event.durationMs)} ms${event.complete ? '' : ', broken off'}`;
-    case 'controller':
-      return `controller: ${event.line}`;
-    case 'problem':
-      return `problem: ${event.message}`;
-    case 'console':
-      return event.line;
-    case 'qemu':
-      return `QEMU ${event.what}${event.detail === undefined ? '' : ` (${event.detail})`}`;
-    default:
-      return event satisfies never;
-  }
-}

@@ -14,7 +14,3 @@ export function parseBuildId(text: string, options: ParseOptions = {}): string {
   }
   return id;
 }
-
-export function formatBuildId(id: string): string {
-  return `${id}\n`;
-}
