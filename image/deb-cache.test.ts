@@ -1,11 +1,13 @@
 /** Fetching from servers that misbehave: each is named with what it did, and nothing wrong gets into the cache. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, pbkdf2 } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { PackageLock } from '../manifests/package-lock.ts';
 import { FetchError, fetchPackages } from './deb-cache.ts';
 
@@ -89,6 +91,30 @@ test('a package is fetched once, by its digest', async () => {
       assert.equal(file, join(cache, 'debs', `${lock.packages[0]?.sha256}.deb`));
       assert.deepEqual(await fetchPackages({ lock, cache }), [file]);
       assert.deepEqual(asked, ['/debian/pool/main/l/less/less_668-1%2Bb1_amd64.deb']);
+    },
+  );
+});
+
+test('a package comes whole while memory is short and the machine busy', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage: unknown = runInNewContext('gc');
+  assert.ok(typeof collectGarbage === 'function');
+  const plain = globalThis.fetch;
+  // Between the answer and its first byte: what opens files has no thread to spare, and garbage is collected.
+  const busy: typeof plain = async (...args) => {
+    const response = await plain(...args);
+    for (let jobs = 0; jobs < 8; jobs += 1) pbkdf2('a', 'b', 50_000, 32, 'sha256', () => undefined);
+    for (const ms of [1, 10]) setTimeout(() => void Reflect.apply(collectGarbage, undefined, []), ms);
+    return response;
+  };
+  // By hand: a mock of node:test would keep the answer.
+  globalThis.fetch = busy;
+  t.after(() => void (globalThis.fetch = plain));
+  await against(
+    (_request, response) => response.end(CONTENT),
+    async ({ url, cache, asked }) => {
+      await fetchPackages({ lock: lockFor(`${url}/debian`), cache, snapshot: undefined });
+      assert.equal(asked.length, 1);
     },
   );
 });

@@ -174,13 +174,12 @@ async function download(
   let timer = setTimeout(() => stalled.abort(reason), stallMs);
   const part = `${file}${partSuffix()}`;
   try {
-    const body = await request(url, each, AbortSignal.any([options.signal, stalled.signal]));
     const hash = createHash('sha256');
     let size = 0;
     {
       await using handle = await open(part, 'w');
       try {
-        for await (const chunk of body) {
+        for await (const chunk of contentOf(url, each, AbortSignal.any([options.signal, stalled.signal]))) {
           clearTimeout(timer);
           timer = setTimeout(() => stalled.abort(reason), stallMs);
           size += chunk.length;
@@ -190,6 +189,7 @@ async function download(
         }
       } catch (error) {
         if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') throw error;
+        if (error instanceof PlaceError) throw error;
         options.signal.throwIfAborted();
         throw stalled.signal.aborted ? reason : new PlaceError(`cut off after ${size} of ${each.sizeBytes} bytes`);
       }
@@ -209,28 +209,39 @@ async function download(
   }
 }
 
-async function request(url: string, each: LockedPackage, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+/**
+ * What a place sends. The answer is held until its body is read: when it is collected as garbage before that, fetch gives
+ * a body without a byte, and without an error.
+ */
+async function* contentOf(url: string, each: LockedPackage, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   if (url.startsWith('file:')) {
     try {
-      const handle = await open(new URL(url));
-      return handle.createReadStream();
+      await using handle = await open(new URL(url));
+      yield* handle.createReadStream({ autoClose: false });
     } catch (error) {
       throw new PlaceError(error instanceof Error ? error.message : String(error), true);
     }
+    return;
   }
-  let response: Response;
+  const response = await request(url, signal);
+  if (response.ok && response.body !== null) {
+    yield* response.body;
+    return;
+  }
+  await response.body?.cancel();
+  throw new PlaceError(
+    `HTTP ${response.status} for a file of ${each.sizeBytes} bytes`,
+    response.status === 404 || response.status === 410,
+  );
+}
+
+async function request(url: string, signal: AbortSignal): Promise<Response> {
   try {
-    response = await fetch(url, { signal });
+    return await fetch(url, { signal });
   } catch (error) {
     if (signal.aborted && signal.reason instanceof PlaceError) throw signal.reason;
     signal.throwIfAborted();
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
     throw new PlaceError(`no answer (${cause})`);
   }
-  if (response.ok && response.body !== null) return response.body;
-  await response.body?.cancel();
-  throw new PlaceError(
-    `HTTP ${response.status} for a file of ${each.sizeBytes} bytes`,
-    response.status === 404 || response.status === 410,
-  );
 }
