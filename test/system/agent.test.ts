@@ -315,6 +315,10 @@ class FakeHelper implements AsyncDisposable {
   #serve(connection: Socket): void {
     let text = '';
     connection.on('error', () => connection.destroy());
+    // Of a client that was killed before it had asked.
+    connection.on('end', () => {
+      if (!text.endsWith('\n')) connection.end();
+    });
     connection.on('data', (chunk) => {
       text += chunk.toString();
       if (!text.endsWith('\n')) return;
@@ -641,7 +645,7 @@ test('agent: a task is built in a machine, and result, log and upload come back'
     ['agent-ready', 'task-claimed', 'job-started', 'result'],
   );
   assert.equal(undelivered, 0);
-  assert.equal(await bench.stopAgent('SIGTERM'), 0);
+  assert.equal(await bench.stopAgent('SIGTERM'), 0, bench.output);
 });
 
 test('agent: a failing operation ends the build, a matching line is a warning', { timeout }, async () => {
@@ -697,7 +701,7 @@ test('agent: told to stop during a build, it gives the task back before it ends'
   bench.startAgent();
   await bench.until('the build runs', 20 * SECONDS, () => (existsSync(bench.path('mark')) ? true : undefined));
   const start = performance.now();
-  assert.equal(await bench.stopAgent('SIGTERM'), 0);
+  assert.equal(await bench.stopAgent('SIGTERM'), 0, bench.output);
   assert.ok(performance.now() - start < 10 * SECONDS);
   assert.equal((await bench.view(id)).state, 'queued');
   assert.deepEqual(await bench.leftOver(), []);
@@ -713,7 +717,7 @@ test('agent: a controller that is away gets the result later, once', { timeout }
   await bench.until('the result waits', 20 * SECONDS, () => (bench.state().undelivered === 1 ? true : undefined));
   await bench.untilSaid(/result of default-1 waits: Cannot reach/);
   assert.equal((await readdir(bench.path('state', 'agent', 'default', 'results'))).length, 2);
-  assert.equal(await bench.stopAgent('SIGTERM'), 0);
+  assert.equal(await bench.stopAgent('SIGTERM'), 0, bench.output);
   bench.startAgent();
   await bench.untilSaid(/result of default-1 waits: Cannot reach[^]*result of default-1 waits: Cannot reach/);
   bench.controller = await openController({ folder: bench.path('controller'), address: '127.0.0.1', port });

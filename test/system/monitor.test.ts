@@ -179,6 +179,10 @@ class FakeHelper implements AsyncDisposable {
         socket.end(`${JSON.stringify({ ok: true, ...this.#perform(verb) })}\n`);
       });
       socket.on('error', () => undefined);
+      // Of a client that was killed before it had asked.
+      socket.on('end', () => {
+        if (!text.endsWith('\n')) socket.end();
+      });
     });
     this.#server.listen(join(root, 'run/buildos/helper.sock'));
     this.#beat = setInterval(() => this.#playAgents(), 100);
