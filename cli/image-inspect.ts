@@ -1,6 +1,6 @@
 /** `buildos image diff` and `image explain`: what is different between two images, what is in one and why. */
 import { writeFile } from 'node:fs/promises';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { readSide } from '../image/diff-side.ts';
 import { diffImages } from '../image/diff.ts';
 import { formatDiff } from '../image/diff-report.ts';
@@ -12,6 +12,7 @@ import { formatMapPage } from '../image/explain/size-map-html.ts';
 import { drawMap } from '../image/explain/size-map-svg.ts';
 import { formatSummary, summarize } from '../image/explain/summary.ts';
 import { explainPath, formatWhy } from '../image/explain/why.ts';
+import { countOf } from './count-of.ts';
 import { formatError } from './report-error.ts';
 
 /** As diff(1) has it. */
@@ -133,10 +134,4 @@ async function writeMaps(inspection: Inspection, { html, svg }: ExplainFlags): P
 
 function print(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
-}
-
-function countOf(text: string): number {
-  const count = Number(text);
-  if (!Number.isInteger(count) || count < 0) throw new InvalidArgumentError('expected a number, 0 or more');
-  return count;
 }

@@ -5,10 +5,14 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { BIOS_LOADERS, type BootLoaders, UEFI_LOADERS } from '../image/boot-loaders.ts';
 import { formatProblem, parseKernelCommandLine, UNKNOWN_OPTION } from '../host/kernel-cmdline.ts';
 import { checkWhole, findImage } from '../image/built-image.ts';
+import { announceBuild } from '../image/in-use.ts';
 import { type Published, publishImage, rollBack } from '../image/publish.ts';
 import { DNSMASQ_CONF } from '../image/dhcp-config.ts';
+import { VERSIONS_KEPT } from '../image/published-version.ts';
+import { makeFolder } from '../image/work-folder.ts';
 import type { UkiSettings } from '../image/publication.ts';
 import { type MinisignSecretKey, parseSecretKey } from '../manifests/minisign.ts';
+import { countOf } from './count-of.ts';
 import { type Need, needPackages } from './setup.ts';
 
 /** Debian's package `systemd-boot-efi`. */
@@ -36,13 +40,14 @@ interface PublishFlags {
   readonly iso?: true;
   readonly secureBootKey?: string;
   readonly secureBootCertificate?: string;
+  readonly keep: number;
   readonly work: string;
   readonly json?: true;
 }
 
 const PUBLISH_HELP = `
-Written for one version, which replaces the one before as a whole; three older ones are kept, and "image rollback" goes
-back to one. Boot loaders are put beside it, and dhcp/dnsmasq.conf says what DHCP has to tell firmware about them.
+Written for one version, which replaces the one before as a whole; older ones are kept, as --keep says, and "image rollback"
+goes back to one; "image prune --into" removes some. Boot loaders are put beside it, and dhcp/dnsmasq.conf says what DHCP has to tell firmware about them.
 
 With --uki there is a file buildos.efi besides: kernel, initrd and command line in one EFI program, for UEFI firmware that
 boots over PXE or HTTP without a boot loader. Under Secure Boot it is what the firmware checks. With --iso there is a file
@@ -78,6 +83,7 @@ export function publishCommand(): Command {
     .option('--iso', 'an image for CDs and USB sticks, too: buildos.iso')
     .option('--secure-boot-key <file>', 'RSA key (PEM) that signs buildos.efi and buildos.iso; implies --uki')
     .option('--secure-boot-certificate <file>', 'its X.509 certificate (PEM), enrolled in the firmware of the hosts')
+    .option('--keep <n>', 'how many older versions stay, the newest', countOf, VERSIONS_KEPT)
     .addOption(workOption())
     .addOption(jsonOption())
     .addHelpText('after', PUBLISH_HELP)
@@ -91,9 +97,15 @@ export function publishCommand(): Command {
       if ((uki !== undefined || flags.iso === true) && flags.host.length > 0) {
         process.stderr.write('note: buildos.efi and .iso have one command line; --host is for boot loaders only\n');
       }
+      const image = await checkWhole(await findImage(flags.work, flags.image));
+      await using stack = new AsyncDisposableStack();
+      // Of an image by its folder we do not know what else is there.
+      if (flags.image?.includes('/') !== true) stack.use(await announceBuild(flags.work));
+      await makeFolder(flags.into, 'what is published', '--into');
       const published = await publishImage({
-        image: await checkWhole(await findImage(flags.work, flags.image)),
+        image,
         into: flags.into,
+        keep: flags.keep,
         options: Object.fromEntries(flags.option.map((text) => nameAndValue(text, '--option'))),
         kernelArgs: flags.arg,
         hosts,

@@ -1,5 +1,4 @@
 /** `buildos image`: build, list and publish images of the build host. */
-import { mkdir } from 'node:fs/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Effort } from '../host/squashfs.ts';
 import { buildImage } from '../image/build.ts';
@@ -7,8 +6,10 @@ import { type BuiltImage, listImages } from '../image/built-image.ts';
 import { SNAPSHOT_URL } from '../image/deb-cache.ts';
 import type { Hardware } from '../image/kernel-modules.ts';
 import { formatTimings } from '../image/timings.ts';
+import { makeFolder } from '../image/work-folder.ts';
 import { DEFAULT_HOST, findLock, HOST_HELP, loadImageHost, lockOptions } from './image-host.ts';
 import { diffCommand, explainCommand } from './image-inspect.ts';
+import { pruneCommand } from './image-prune.ts';
 import { publishCommand, rollbackCommand } from './image-publish.ts';
 import { updateCommand } from './image-update.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -24,17 +25,12 @@ export function imageCommand(): Command {
     .addCommand(diffCommand())
     .addCommand(explainCommand())
     .addCommand(publishCommand())
-    .addCommand(rollbackCommand());
+    .addCommand(rollbackCommand())
+    .addCommand(pruneCommand());
 }
 
 const workOption = (): Option => new Option('--work <dir>', 'folder for caches and images').default('work');
 const jsonOption = (): Option => new Option('--json', 'print the result as JSON');
-
-/** There can be no such folder. */
-class WorkFolderError extends Error {
-  override readonly name = 'WorkFolderError';
-  readonly hint = 'give another one with --work';
-}
 
 /** What `image build` is told. */
 interface BuildArguments {
@@ -80,7 +76,7 @@ async function build(name: string, options: BuildArguments): Promise<void> {
   const started = performance.now();
   const { definition, definitionFile, lockFile } = await loadImageHost(name);
   const lock = await findLock(options.lock, lockFile);
-  await makeWorkFolder(options.work);
+  await makeFolder(options.work, 'caches and images', '--work');
   using interrupt = onInterrupt();
   const { image, cached, properties, timings } = await buildImage({
     definition,
@@ -103,14 +99,6 @@ async function build(name: string, options: BuildArguments): Promise<void> {
   if (options.timings) process.stderr.write(`${formatTimings(timings).join('\n')}\n`);
   const outcome = cached ? 'nothing has changed, looked at' : 'built';
   process.stdout.write(`${describeImage(image)}\n${outcome} in ${seconds.toFixed(2)} s\n`);
-}
-
-async function makeWorkFolder(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true });
-  } catch (cause) {
-    throw new WorkFolderError(`Cannot make the folder ${folder} for caches and images`, { cause });
-  }
 }
 
 function listCommand(): Command {

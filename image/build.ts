@@ -30,6 +30,7 @@ import { type Bundle, findOrBundle } from './bundle.ts';
 import { type BuiltImage, formatBuiltImage, IMAGE_JSON, readImage } from './built-image.ts';
 import { DiskFullError, isDiskFull } from './disk-full.ts';
 import { atEpoch } from './epoch.ts';
+import { announceBuild } from './in-use.ts';
 import { HARDWARE, type Hardware } from './kernel-modules.ts';
 import { mountOverlay, packChanges, packPackages } from './layers.ts';
 import { checkLock, chooseFromArchives, debianArchives, withMirror } from './lock.ts';
@@ -156,6 +157,7 @@ class Build {
   async run(): Promise<BuildResult> {
     const { hardware = 'server', effort = 'quick', ram } = this.#options;
     await using stack = new AsyncDisposableStack();
+    stack.use(await announceBuild(this.#work));
     const local = stack.use(await openChain([['local']]));
     const cache = this.#store.folder;
     const { programs, node } = await this.#timed('programs', async () => ({

@@ -1,6 +1,6 @@
 /** Images that were built: a folder each in `<work>/images/`, described by its `image.json`. */
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 
 /** What was built. */
@@ -27,6 +27,17 @@ export interface BuiltImage {
 export class NoImageError extends Error {
   override readonly name = 'NoImageError';
   readonly hint = 'build it with "buildos image build"; "buildos image list" shows what is there';
+}
+
+/** An image is not what was built. */
+export class DamagedImageError extends Error {
+  override readonly name = 'DamagedImageError';
+  readonly hint: string;
+
+  constructor(folder: string, file: string, reason: string) {
+    super(`Cannot use the image in ${folder}: ${file} is damaged: ${reason}`);
+    this.hint = `remove the folder, and build the image again: rm -r ${folder}`;
+  }
 }
 
 const size = z.int().min(0);
@@ -105,17 +116,18 @@ export async function findImage(work: string, id?: string): Promise<BuiltImage> 
 }
 
 /**
- * Hands on an image that is as large as it was built: of another, hosts would be sent half.
+ * Hands on an image whose files are as large as they were built: what is quick to see. Their digests are compared when they
+ * are read anyway, as for publishing.
  *
- * @throws {NoImageError}
+ * @throws {DamagedImageError}
  */
 export async function checkWhole(image: BuiltImage): Promise<BuiltImage> {
   for (const name of ['kernel', 'initrd'] as const) {
-    const found = (await stat(image[name]).catch(() => undefined))?.size ?? 0;
+    const found = (await stat(image[name]).catch(() => undefined))?.size;
     if (found === image.sizes[name]) continue;
-    throw new NoImageError(
-      `Cannot use the image in ${image.folder}: its ${name} has ${found} bytes, and had ${image.sizes[name]} when it was built`,
-    );
+    const reason =
+      found === undefined ? 'it is not there' : `it has ${found} bytes, and had ${image.sizes[name]} when it was built`;
+    throw new DamagedImageError(image.folder, basename(image[name]), reason);
   }
   return image;
 }

@@ -7,13 +7,20 @@ import { test } from 'node:test';
 import type { BuiltImage } from './built-image.ts';
 import { parsePublicKey, parseSecretKey, verifyMinisign } from '../manifests/minisign.ts';
 import { formatImageManifest } from '../manifests/image-manifest.ts';
-import { publishImage, PublishError, rollBack } from './publish.ts';
+import { DamagedImageError } from './built-image.ts';
+import { parsePublication } from './publication.ts';
+import { prunePublished, publishImage, PublishError, rollBack } from './publish.ts';
 
 /** An image of three small files: publishing does not look into them. */
 async function fakeImage(folder: string, buildId: string): Promise<BuiltImage> {
   const own = join(folder, 'images', buildId);
   await mkdir(own, { recursive: true });
-  for (const name of ['buildos-image', 'buildos-initrd']) await writeFile(join(own, name), `${name} of ${buildId}`);
+  const files: { path: string; sha256: string; sizeBytes: number }[] = [];
+  for (const path of ['buildos-image', 'buildos-initrd']) {
+    const content = `${path} of ${buildId}`;
+    await writeFile(join(own, path), content);
+    files.push({ path, sha256: createHash('sha256').update(content).digest('hex'), sizeBytes: content.length });
+  }
   const manifest = formatImageManifest({
     format: 1,
     buildId,
@@ -24,7 +31,7 @@ async function fakeImage(folder: string, buildId: string): Promise<BuiltImage> {
     kernelVersion: '6.12.0',
     node: { version: 'v26.10.0', sha256: '1'.repeat(64) },
     packages: [{ name: 'libstdc++6', version: '14.2.0-19', architecture: 'amd64', sha256: '2'.repeat(64) }],
-    files: [],
+    files,
     rootfsBytes: 1,
   });
   await writeFile(join(own, 'buildos-manifest.json'), manifest);
@@ -101,6 +108,84 @@ test('publishImage() writes a version again when a file of it was altered', asyn
   await writeFile(initrd, 'cut');
   await publishImage({ image, into });
   assert.equal(await readFile(initrd, 'utf8'), `buildos-initrd of ${'a'.repeat(20)}`);
+});
+
+test('publishImage() refuses an image that was altered after it was built, and names the file', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  await publishImage({ image: await fakeImage(scratch.folder, 'a'.repeat(20)), into });
+  const image = await fakeImage(scratch.folder, 'b'.repeat(20));
+  await writeFile(image.initrd, `buildos-initrd of ${'c'.repeat(20)}`);
+  const refused = async (message: RegExp): Promise<void> => {
+    await assert.rejects(publishImage({ image, into }), (error) => {
+      assert.ok(error instanceof DamagedImageError);
+      assert.match(error.message, message);
+      assert.equal(error.hint, `remove the folder, and build the image again: rm -r ${image.folder}`);
+      return true;
+    });
+    assert.deepEqual(await readdir(join(into, 'versions')), ['a'.repeat(20)]);
+    assert.equal(await readlink(join(into, 'current')), `versions/${'a'.repeat(20)}`);
+  };
+  await refused(/images\/b+: buildos-initrd is damaged: its SHA-256 is [0-9a-f]{64}, its manifest says/);
+  await writeFile(image.manifest, (await readFile(image.manifest, 'utf8')).slice(0, 300));
+  await refused(/images\/b+: buildos-manifest.json is damaged: /);
+});
+
+test('publishImage() clears away what a publishing that was killed has left; it is no version', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  const publish = async (letter: string, keep = 1): Promise<unknown> =>
+    await publishImage({ image: await fakeImage(scratch.folder, letter.repeat(20)), into, keep });
+  await publish('a');
+  for (const path of [`versions/${'b'.repeat(20)}.part-17`, '.loaders-AbCd12', 'buildos.iso.part-17.parts']) {
+    await mkdir(join(into, path));
+    await writeFile(join(into, path, 'half'), 'half');
+  }
+  await publish('c');
+  assert.deepEqual(await readdir(join(into, 'versions')), ['a'.repeat(20), 'c'.repeat(20)]);
+  assert.ok(!(await readdir(into)).some((name) => /part|loaders/.test(name)));
+});
+
+test('publishing twice at once leaves what one after the other would have', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  const letters = ['a', 'b', 'c'];
+  const images = await Promise.all(letters.map((letter) => fakeImage(scratch.folder, letter.repeat(20))));
+  await Promise.all(images.map((image) => publishImage({ image, into })));
+  const current = (await readlink(join(into, 'current'))).slice('versions/'.length);
+  assert.match(await readFile(join(into, 'boot.ipxe'), 'utf8'), new RegExp(`versions/${current}/`));
+  const { versions } = parsePublication(await readFile(join(into, 'buildos-publication.json'), 'utf8'));
+  assert.deepEqual(new Set(versions.map(({ buildId }) => buildId.charAt(0))), new Set(letters));
+  assert.equal(versions.at(-1)?.buildId, current);
+});
+
+test('prunePublished() removes the oldest versions, never the one in force; rollBack() removes none', async () => {
+  await using scratch = await temporary();
+  const into = join(scratch.folder, 'www');
+  const of = (letters: string): string[] => letters.split('').map((letter) => letter.repeat(20));
+  for (const letter of 'abcde') {
+    await publishImage({ image: await fakeImage(scratch.folder, letter.repeat(20)), into, keep: 9 });
+  }
+  await rollBack(into, 'a');
+  assert.deepEqual(await readdir(join(into, 'versions')), of('abcde'));
+  const options = { keep: 1, olderThanMs: 0, dryRun: true };
+  const shown = await prunePublished(into, options);
+  assert.deepEqual(
+    shown.removed.map(({ path }) => path).sort(),
+    of('bcd').map((id) => join(into, 'versions', id)),
+  );
+  assert.deepEqual(await readdir(join(into, 'versions')), of('abcde'));
+  assert.equal((await prunePublished(into, { ...options, olderThanMs: 60_000 })).removed.length, 0);
+  const done = await prunePublished(into, { ...options, dryRun: false });
+  assert.deepEqual(await readdir(join(into, 'versions')), of('ae'));
+  assert.deepEqual(
+    done.kept.map(({ path }) => path),
+    of('ae').map((id) => join(into, 'versions', id)),
+  );
+  await rollBack(into, 'e');
+  await assert.rejects(rollBack(into, 'b'), /0 versions begin so/);
+  await assert.rejects(prunePublished(join(scratch.folder, 'images'), options), /nothing is published there/);
+  await assert.rejects(prunePublished(join(scratch.folder, 'no'), options), PublishError);
 });
 
 test('publishImage() gives single hosts their options, for every boot loader', async () => {

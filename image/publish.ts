@@ -12,11 +12,13 @@
  * ```
  *
  * A version directory is complete and on the disk before anything names it; the boot configurations are replaced one by
- * one, each whole; the link comes last. A process that dies anywhere in between leaves the old version in force.
+ * one, each whole; the link comes last. A process that dies anywhere in between leaves the old version in force. One
+ * process at a time works in the folder: others wait.
  */
-import { readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { openLocal } from '../connections/local.ts';
+import { lockPath } from '../host/flock.ts';
 import type { MinisignSecretKey } from '../manifests/minisign.ts';
 import { replaceFile, switchLink } from './_files.ts';
 import { type ConfigFile, formatBootConfigs, formatKernelArgument, hostConfigPaths } from './boot-config.ts';
@@ -32,10 +34,25 @@ import {
   formatPublication,
   parsePublication,
 } from './publication.ts';
-import { PUBLISHED, isComplete, planRemoval, signVersion, writeVersion } from './published-version.ts';
+import {
+  findLeftOver,
+  isComplete,
+  planRemoval,
+  PUBLISHED,
+  signVersion,
+  VERSIONS_KEPT,
+  writeVersion,
+} from './published-version.ts';
+import { type Item, itemOf, type Pruned, type PruneOptions } from './prune.ts';
 
 /** A CD, or a USB stick. */
 const ISO = 'buildos.iso';
+
+/** Locked while something is written. */
+const LOCK = '.buildos-lock';
+
+/** Publishing an ISO image, too, takes less than half of this. */
+const LOCK_SECONDS = 120;
 
 /** What to publish, and how hosts reach it. */
 export interface PublishOptions {
@@ -58,6 +75,8 @@ export interface PublishOptions {
   readonly iso?: UkiSettings;
   /** Puts boot loaders into the folder, and what DHCP has to say about them. */
   readonly loaders?: BootLoaders;
+  /** How many versions stay besides this one, the newest; default {@link VERSIONS_KEPT}. */
+  readonly keep?: number;
 }
 
 /** What is there now. */
@@ -101,13 +120,17 @@ export async function publishImage(options: PublishOptions): Promise<Published> 
   const { buildId, kernelArgs } = image;
   planBoot({ buildId, kernelArgs }, settings);
 
+  await mkdir(into, { recursive: true });
+  await using _lock = await lock(into);
+  for (const path of await findLeftOver(into)) await rm(path, { recursive: true, force: true });
   const folder = join(into, 'versions', buildId);
   if (!(await isComplete(folder, buildId))) await writeVersion(image, folder);
   if (options.signWith !== undefined) await signVersion(folder, buildId, options.signWith);
   const before = await readPublication(into);
   await removeHosts(into, before?.hosts ?? {}, settings.hosts);
   const others = (before?.versions ?? []).filter((version) => version.buildId !== buildId);
-  return await switchTo(into, { format: 1, ...settings, versions: [...others, { buildId, kernelArgs }] }, buildId);
+  const publication: Publication = { format: 1, ...settings, versions: [...others, { buildId, kernelArgs }] };
+  return await switchTo(into, publication, buildId, { keep: options.keep ?? VERSIONS_KEPT });
 }
 
 /**
@@ -117,11 +140,11 @@ export async function publishImage(options: PublishOptions): Promise<Published> 
  * @throws {PublishError} when there is no such version, or it is not whole any more; nothing has changed then
  */
 export async function rollBack(into: string, to?: string): Promise<Published> {
+  if ((await stat(into).catch(() => undefined))?.isDirectory() !== true) throw nothingThere('roll back', into);
+  await using _lock = await lock(into);
   const publication = await readPublication(into);
   const current = basename(await readlink(join(into, 'current')).catch(() => ''));
-  if (publication === undefined || current === '') {
-    throw new PublishError(`Cannot roll back ${into}: nothing is published there`, 'publish an image first');
-  }
+  if (publication === undefined || current === '') throw nothingThere('roll back', into);
   const ids = publication.versions.map((version) => version.buildId);
   const fitting =
     to === undefined ? ids.slice(0, ids.indexOf(current)).slice(-1) : ids.filter((id) => id.startsWith(to));
@@ -144,20 +167,77 @@ export async function rollBack(into: string, to?: string): Promise<Published> {
   return await switchTo(into, publication, buildId);
 }
 
-/** Makes everything in the folder name one version that is there. */
-async function switchTo(into: string, publication: Publication, buildId: string): Promise<Published> {
+/**
+ * Removes versions that are neither in force nor among the newest few besides.
+ *
+ * @throws {PublishError} when nothing is published there
+ */
+export async function prunePublished(into: string, { keep, olderThanMs, dryRun }: PruneOptions): Promise<Pruned> {
+  if ((await stat(into).catch(() => undefined))?.isDirectory() !== true) throw nothingThere('prune', into);
+  await using _lock = await lock(into);
+  const publication = await readPublication(into);
+  const current = basename(await readlink(join(into, 'current')).catch(() => ''));
+  if (publication === undefined || current === '') throw nothingThere('prune', into);
+  const parent = join(into, 'versions');
+  const gone = await planRemoval(parent, current, { count: keep, olderThanMs });
+  const removed: Item[] = [];
+  for (const name of gone) removed.push(await itemOf('version', join(parent, name)));
+  for (const path of await findLeftOver(into)) removed.push(await itemOf('left-over', path));
+  const kept: Item[] = [];
+  for (const { buildId } of publication.versions) {
+    if (!gone.includes(buildId)) kept.push(await itemOf('version', join(parent, buildId)));
+  }
+  if (dryRun) return { removed, kept };
+  const versions = publication.versions.filter((each) => !gone.includes(each.buildId));
+  await replaceFile(join(into, PUBLICATION_JSON), formatPublication({ ...publication, versions }));
+  for (const { path } of removed) await removeWhole(path);
+  return { removed, kept };
+}
+
+/** Takes a folder away at once; what is left of it when we are killed is nobody's version. */
+async function removeWhole(path: string): Promise<void> {
+  const away = path.includes('.part-') ? path : `${path}.part-${process.pid}`;
+  if (away !== path) await rename(path, away);
+  await rm(away, { recursive: true, force: true });
+}
+
+/** @throws {PublishError} when another process has it for too long */
+async function lock(into: string): Promise<AsyncDisposable> {
+  const held = await lockPath(join(into, LOCK), LOCK_SECONDS);
+  if (held !== undefined) return held;
+  throw new PublishError(
+    `Cannot write to ${into}: another process has been publishing there for ${LOCK_SECONDS} s`,
+    `try again later; "fuser ${join(into, LOCK)}" names it`,
+  );
+}
+
+function nothingThere(verb: string, into: string): PublishError {
+  return new PublishError(
+    `Cannot ${verb} ${into}: nothing is published there`,
+    'is it the folder that "image publish --into" was given?',
+  );
+}
+
+/** Makes everything in the folder name one version that is there. @param options - `keep`: of other versions; default all */
+async function switchTo(
+  into: string,
+  publication: Publication,
+  buildId: string,
+  options: { readonly keep?: number } = {},
+): Promise<Published> {
   const version = publication.versions.find((each) => each.buildId === buildId);
   if (version === undefined) throw new RangeError(`Cannot switch to ${buildId}: the publication does not have it`);
   const { args, configs } = planBoot(version, publication);
   const folder = join('versions', buildId);
-  const removed = await planRemoval(join(into, 'versions'), buildId);
+  const keep = { count: options.keep ?? Infinity, olderThanMs: 0 };
+  const removed = await planRemoval(join(into, 'versions'), buildId, keep);
   const versions = publication.versions.filter((each) => !removed.includes(each.buildId));
   await replaceFile(join(into, PUBLICATION_JSON), formatPublication({ ...publication, versions }));
   const programs = await replacePrograms(into, publication, version);
   for (const config of configs) await replaceFile(join(into, config.path), config.content);
   if (publication.loaders === undefined) await rm(join(into, DNSMASQ_CONF), { force: true });
   await switchLink(join(into, 'current'), folder);
-  for (const name of removed) await rm(join(into, 'versions', name), { recursive: true, force: true });
+  for (const name of removed) await removeWhole(join(into, 'versions', name));
   return {
     buildId,
     folder: join(into, folder),

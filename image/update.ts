@@ -5,6 +5,7 @@ import type { AptSource } from '../host/apt-resolve.ts';
 import { compareLocks, type LockChanges } from '../manifests/package-lock.ts';
 import { hostAttrs } from '../properties/host-definition.ts';
 import { bundlePrograms, type ImageDefinition } from './build.ts';
+import { announceBuild } from './in-use.ts';
 import { chooseFromArchives, debianArchives, readLock, writeLock } from './lock.ts';
 import { Store } from './store.ts';
 
@@ -33,6 +34,7 @@ export async function updateLock(
   on: Connection,
   options: UpdateOptions,
 ): Promise<{ readonly changes: LockChanges; readonly packages: number }> {
+  await using _mark = await announceBuild(resolve(options.work));
   const store = new Store(join(resolve(options.work), 'cache'));
   const definition = options.definition({ programs: await bundlePrograms(store), note: '' });
   const { suite } = definition.base;
