@@ -1,6 +1,6 @@
 /** A line per transfer, for a person: who, what, how it ended and why, what was asked and granted. */
 import { printable, quote } from '../tftp/error.ts';
-import type { TransferEvent } from '../tftp/server.ts';
+import type { TransferEvent } from '../tftp/transfer-event.ts';
 import { formatBytes } from './tftp-progress.ts';
 
 /** A flood of requests must not become a flood of lines: a terminal or journal that is slow would hold up the server. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { TransferEvent } from '../tftp/server.ts';
+import type { TransferEvent } from '../tftp/transfer-event.ts';
 import { TransferStats } from '../tftp/stats.ts';
 import { EMPTY_BUDGET } from './budget.ts';
 import { type Clock, type Event, type MonitorState, TIMING, next, startState } from './state.ts';

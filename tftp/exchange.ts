@@ -5,9 +5,9 @@
  * the socket, the file and the clock. Block numbers inside are absolute, counted from 1 without rollover; only packets
  * carry 16 bits.
  */
-import type { Options } from './options.ts';
+import { type Options, DEFAULT_BLKSIZE, DEFAULT_WINDOWSIZE } from './options.ts';
 import { type OptionPair, type Packet, ERROR_CODE } from './packet.ts';
-import type { Timing } from './timing.ts';
+import { type Timing, PATIENCE_MS, startTiming } from './timing.ts';
 
 /** What happens to a transfer. `nowMs` is a monotonic clock. */
 export type TransferInput =
@@ -85,6 +85,40 @@ export interface Step<State extends TransferState> {
 
 /** A pure transfer: `stepSender` or `stepReceiver`. */
 export type StepFunction<State extends TransferState> = (state: State, input: TransferInput) => Step<State>;
+
+/** What a transfer starts with. */
+export interface Start {
+  readonly opening: Opening;
+  /** options in force, for a server; a client learns them */
+  readonly granted: Options;
+  readonly patienceMs?: number;
+}
+
+/** A state before `start`. */
+export function startState({ opening, granted, patienceMs = PATIENCE_MS }: Start): TransferState & { phase: 'open' } {
+  return {
+    phase: 'open',
+    opening,
+    ...inForce(granted, startTiming(undefined, patienceMs)),
+    deadlineMs: Infinity,
+    progressAtMs: 0,
+    tries: 0,
+    repeats: 0,
+    blocks: 0,
+    bytes: 0,
+    failure: undefined,
+  };
+}
+
+/** What follows from the options that are in force. */
+export function inForce(
+  granted: Options,
+  timing: Timing,
+): Pick<TransferState, 'granted' | 'blksize' | 'windowsize' | 'timing'> {
+  const { blksize = DEFAULT_BLKSIZE, windowsize = DEFAULT_WINDOWSIZE, timeout } = granted;
+  const own = timeout === undefined ? timing : startTiming(timeout, timing.patienceMs);
+  return { granted, blksize, windowsize, timing: own };
+}
 
 /** Ends with a failure of ours: the peer is told (RFC 1350 §7: a courtesy, never repeated). */
 export function fail<State extends TransferState>(state: State, code: number, message: string): Step<State> {

@@ -8,14 +8,8 @@ import { join } from 'node:path';
 import { RefusedError } from './error.ts';
 import { openParent, openToRead, parseName } from './folder.ts';
 import { ERROR_CODE } from './packet.ts';
-import {
-  type Access,
-  type ServeOptions,
-  type TftpServer,
-  type WritePlace,
-  type WriteRequest,
-  serve,
-} from './server.ts';
+import type { Access, WritePlace, WriteRequest } from './access.ts';
+import { type ServeOptions, type TftpServer, serve } from './server.ts';
 import { type WriteRule, FileSink } from './sink.ts';
 
 /** How a name may be written. */

@@ -17,7 +17,7 @@
  */
 import {
   type Effect,
-  type Opening,
+  type Start,
   type Step,
   type TransferInput,
   type TransferState,
@@ -25,21 +25,13 @@ import {
   fail,
   failSilently,
   failTimeout,
+  inForce,
+  startState,
   stay,
 } from './exchange.ts';
-import { type Options, DEFAULT_BLKSIZE, DEFAULT_WINDOWSIZE, checkOack } from './options.ts';
+import { checkOack } from './options.ts';
 import { type DataPacket, type Packet, ERROR_CODE } from './packet.ts';
-import {
-  PATIENCE_MS,
-  RTO_MIN_MS,
-  TRIES_MAX,
-  UNPROVEN_REPEATS_MAX,
-  addSample,
-  isAnswer,
-  nextDeadline,
-  startTiming,
-  waitMs,
-} from './timing.ts';
+import { RTO_MIN_MS, TRIES_MAX, UNPROVEN_REPEATS_MAX, addSample, isAnswer, nextDeadline, waitMs } from './timing.ts';
 
 /** So many blocks behind a gap prove a loss. */
 const GAP_BLOCKS = 3;
@@ -92,33 +84,18 @@ export interface ReceiverState extends TransferState {
 /**
  * A receiver before `start`.
  *
- * @param options.opening - a client opens with its request, a server with an OACK or ACK 0
- * @param options.granted - options in force, for a server; a client learns them
  * @param options.bytesMax - more bytes end the transfer with ERROR 3
  * @param options.checkSize - whether fewer bytes than `tsize` are a failure; not for netascii, whose sizes differ
  */
-export function createReceiver(options: {
-  readonly opening: Opening;
-  readonly granted: Options;
-  readonly bytesMax: number;
-  readonly checkSize: boolean;
-  readonly dallyMs: number;
-  readonly patienceMs?: number;
-}): ReceiverState {
-  const state: ReceiverState = {
-    phase: 'open',
-    opening: options.opening,
-    granted: {},
-    blksize: DEFAULT_BLKSIZE,
-    windowsize: DEFAULT_WINDOWSIZE,
-    timing: startTiming(undefined, options.patienceMs ?? PATIENCE_MS),
-    deadlineMs: Infinity,
-    progressAtMs: 0,
-    tries: 0,
-    repeats: 0,
-    blocks: 0,
-    bytes: 0,
-    failure: undefined,
+export function createReceiver(
+  options: Start & {
+    readonly bytesMax: number;
+    readonly checkSize: boolean;
+    readonly dallyMs: number;
+  },
+): ReceiverState {
+  return {
+    ...startState(options),
     acked: 0,
     early: new Map(),
     highest: 0,
@@ -132,7 +109,6 @@ export function createReceiver(options: {
     sentAtMs: 0,
     clean: true,
   };
-  return withOptions(state, options.granted);
 }
 
 /** The receiver's next state, what it sends and what it delivers. */
@@ -187,7 +163,7 @@ function onOack(state: ReceiverState, options: Parameters<typeof checkOack>[0], 
   if (granted.tsize !== undefined && granted.tsize > state.bytesMax) {
     return fail(state, ERROR_CODE.diskFull, `${granted.tsize} bytes are more than the ${state.bytesMax} allowed here`);
   }
-  const next = answered(withOptions(state, granted), nowMs);
+  const next = answered({ ...state, ...inForce(granted, state.timing) }, nowMs);
   const timing = state.clean ? addSample(next.timing, nowMs - state.sentAtMs) : next.timing;
   return sendAck({ ...next, timing }, nowMs);
 }
@@ -372,14 +348,4 @@ function repeatAck(state: ReceiverState, nowMs: number): Step<ReceiverState> {
 function answerDeadline(state: ReceiverState, nowMs: number): number {
   const minMs = state.windowsize === 1 ? LOCK_STEP_WAIT_MS : WINDOW_WAIT_MIN_MS;
   return nextDeadline(state, nowMs, Math.max(minMs * 2 ** state.tries, 2 * waitMs(state.timing, state.tries)));
-}
-
-function withOptions(state: ReceiverState, granted: Options): ReceiverState {
-  return {
-    ...state,
-    granted,
-    blksize: granted.blksize ?? DEFAULT_BLKSIZE,
-    windowsize: granted.windowsize ?? DEFAULT_WINDOWSIZE,
-    timing: granted.timeout === undefined ? state.timing : startTiming(granted.timeout, state.timing.patienceMs),
-  };
 }

@@ -22,7 +22,7 @@
  */
 import {
   type Effect,
-  type Opening,
+  type Start,
   type Step,
   type TransferInput,
   type TransferState,
@@ -30,13 +30,14 @@ import {
   fail,
   failSilently,
   failTimeout,
+  inForce,
+  startState,
   stay,
 } from './exchange.ts';
-import { type Options, DEFAULT_BLKSIZE, DEFAULT_WINDOWSIZE, checkOack } from './options.ts';
+import { type Options, DEFAULT_BLKSIZE, checkOack } from './options.ts';
 import { type OptionPair, type Packet, ERROR_CODE } from './packet.ts';
 import {
   type Timing,
-  PATIENCE_MS,
   TRIES_MAX,
   UNPROVEN_REPEATS_MAX,
   addSample,
@@ -45,7 +46,6 @@ import {
   isAnswer,
   isSteady,
   nextDeadline,
-  startTiming,
   waitMs,
 } from './timing.ts';
 
@@ -108,32 +108,17 @@ export interface SenderState extends TransferState {
 /**
  * A sender before `start`.
  *
- * @param options.opening - a client opens with its request, a server with an OACK or straight with DATA
- * @param options.granted - options in force, for a server; a client learns them
  * @param options.size - bytes that will be sent, in the encoding of the wire
  */
-export function createSender(options: {
-  readonly opening: Opening;
-  readonly granted: Options;
-  readonly size: number;
-  readonly patienceMs?: number;
-}): SenderState {
-  const state: SenderState = {
-    phase: 'open',
-    opening: options.opening,
-    granted: {},
-    blksize: DEFAULT_BLKSIZE,
-    windowsize: DEFAULT_WINDOWSIZE,
-    timing: startTiming(undefined, options.patienceMs ?? PATIENCE_MS),
-    deadlineMs: Infinity,
-    progressAtMs: 0,
-    tries: 0,
-    repeats: 0,
-    blocks: 0,
-    bytes: 0,
-    failure: undefined,
+export function createSender(
+  options: Start & {
+    readonly size: number;
+  },
+): SenderState {
+  return {
+    ...startState(options),
     size: options.size,
-    last: 0,
+    last: lastBlock(options.size, options.granted),
     sent: 0,
     highest: 0,
     sentAtMs: 0,
@@ -150,7 +135,6 @@ export function createSender(options: {
     blockMs: undefined,
     proven: false,
   };
-  return withOptions(state, options.granted);
 }
 
 /** The sender's next state and what it sends. */
@@ -198,7 +182,7 @@ function onAnswer(state: SenderState, pairs: readonly OptionPair[], nowMs: numbe
   if (state.opening.kind === 'request') {
     const granted = checkOack(pairs, state.opening.asked);
     if ('refused' in granted) return fail(state, ERROR_CODE.optionsRefused, granted.refused);
-    next = withOptions(state, granted);
+    next = { ...state, ...inForce(granted, state.timing), last: lastBlock(state.size, granted) };
   } else if (pairs.length > 0) {
     return stay(state);
   }
@@ -346,15 +330,7 @@ function isFar(state: SenderState): boolean {
   return state.timing.rttMinMs >= FAR_MS;
 }
 
-function withOptions(state: SenderState, granted: Options): SenderState {
-  const blksize = granted.blksize ?? DEFAULT_BLKSIZE;
-  return {
-    ...state,
-    granted,
-    blksize,
-    windowsize: granted.windowsize ?? DEFAULT_WINDOWSIZE,
-    // A size that is a multiple of blksize ends with an empty block (RFC 1350 §6).
-    last: Math.floor(state.size / blksize) + 1,
-    timing: granted.timeout === undefined ? state.timing : startTiming(granted.timeout, state.timing.patienceMs),
-  };
+/** A size that is a multiple of blksize ends with an empty block (RFC 1350 §6). */
+function lastBlock(size: number, { blksize = DEFAULT_BLKSIZE }: Options): number {
+  return Math.floor(size / blksize) + 1;
 }

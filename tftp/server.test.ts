@@ -30,7 +30,8 @@ import {
   encodeError,
   encodeRequest,
 } from './packet.ts';
-import { type TransferEvent, serve, serveFolder } from './server.ts';
+import { serve, serveFolder } from './server.ts';
+import type { TransferEvent } from './transfer-event.ts';
 
 const HOST = '127.0.0.1';
 

@@ -6,18 +6,21 @@
  * kernel's routes give, and cannot ignore requests to a broadcast address (RFC 1123 §4.2.3.5 asks it): give the addresses
  * where that matters.
  */
+import type { Access } from './access.ts';
 import type { ConnectTo, Driver, DriverName, ListenAt, ListenSocket, PeerHandler, PeerSocket } from './driver.ts';
 import { findDriver } from './drivers.ts';
-import { ListenError, RefusedError, describeErrorPacket, systemCode } from './error.ts';
-import type { Failure, StepFunction, TransferState } from './exchange.ts';
+import { ListenError, RefusedError, systemCode } from './error.ts';
+import type { StepFunction, TransferState } from './exchange.ts';
 import { openToRead, parseName, toRefused } from './folder.ts';
-import { type GrantLimits, type Options, BLKSIZE_MAX, grantOptions, parseOptions } from './options.ts';
+import { type GrantLimits, BLKSIZE_MAX, grantOptions, parseOptions } from './options.ts';
 import { type OptionPair, type RequestPacket, ERROR_CODE, decodePacket, encodeError } from './packet.ts';
 import { createReceiver, stepReceiver } from './receiver.ts';
+import { type Asker, Running, isCopy, keyOf } from './running.ts';
 import { createSender, stepSender } from './sender.ts';
 import { Siege } from './siege.ts';
 import { type Sink, NetasciiSink } from './sink.ts';
 import { type Source, FileSource, NetasciiSource } from './source.ts';
+import { type Run, type TransferEvent, transferEvent } from './transfer-event.ts';
 import { Transfer } from './transfer.ts';
 
 /** UDP port of requests (RFC 1350 §4). */
@@ -34,73 +37,6 @@ const TRANSFERS_PER_PEER_MAX = 1024;
 const LONG_TEXTS_MAX = 4;
 /** Kept for the last ACK: longer than the usual first repeats of other clients. */
 const SERVER_DALLY_MS = 3000;
-/** A peer that is gone may have said why. */
-const LAST_WORDS_MS = 10;
-/** The same request from the same port after so much silence is a new one. */
-const RESTART_AFTER_MS = 1000;
-
-/** What happened to a transfer, told at its end; also to a request that was refused. */
-export interface TransferEvent {
-  /** address of the client */
-  readonly peer: string;
-  /** port of the client, its TID */
-  readonly port: number;
-  /** seen from the client: it reads or writes a file here */
-  readonly direction: 'read' | 'write';
-  /** as asked: quote it, it may hold anything but control characters when `result` is `done`; empty when none could be read */
-  readonly name: string;
-  readonly mode: string;
-  /** what was asked, as far as it is known and valid */
-  readonly asked: Options;
-  /** what was asked, word for word: quote it */
-  readonly options: readonly OptionPair[];
-  readonly granted: Options;
-  /** bytes that are through, on the wire */
-  readonly bytes: number;
-  readonly blocks: number;
-  /** packets that were sent again */
-  readonly repeats: number;
-  /** smoothed round trip, when one was measured */
-  readonly rttMs?: number;
-  readonly durationMs: number;
-  readonly result: 'done' | 'failed';
-  /** whether a transfer came of the request; else it was refused or ignored */
-  readonly begun: boolean;
-  /** who ended one that failed */
-  readonly endedBy?: 'client' | 'server';
-  /** why it failed; what the client said is quoted */
-  readonly error?: string;
-  /** TFTP error code that was sent or got */
-  readonly errorCode?: number;
-}
-
-/** A request for a file to be written, checked as far as the protocol goes. */
-export interface WriteRequest {
-  readonly name: string;
-  /** the size announced, on the wire */
-  readonly tsize: number | undefined;
-  /** private option: where in the file the bytes go */
-  readonly offset: number | undefined;
-}
-
-/** A place for an upload. */
-export interface WritePlace {
-  readonly sink: Sink;
-  /** most bytes it takes */
-  readonly bytesMax: number;
-  /** whether the option `offset` is granted */
-  readonly offset: boolean;
-  /** called after the file was put in place */
-  readonly onWritten?: (bytes: number) => void;
-}
-
-/** What may be read and written. Both throw `RefusedError`, whose code and message are sent. */
-export interface Access {
-  /** opens a regular file; the descriptor is taken over */
-  openRead(name: string): number;
-  /** absent: nothing may be written */
-  openWrite?(request: WriteRequest): WritePlace;
-}
 
 /** Where and how a server listens. */
 export interface ServeOptions {
@@ -170,62 +106,6 @@ export async function serve(options: ServeOptions, access: Access): Promise<Tftp
   const server = new Server(options, access);
   await server.listen();
   return server;
-}
-
-/** A peer that asks, and the address that it asked. */
-interface Asker {
-  readonly address: string;
-  readonly port: number;
-  /** `undefined`: not known, for the socket listens to all */
-  readonly local: string | undefined;
-}
-
-/** What the server needs of a transfer, a read or a write. */
-type AnyTransfer = Pick<Transfer<TransferState>, 'receive' | 'stop'>;
-
-/** A transfer with its socket, as the server keeps it. */
-class Running implements PeerHandler {
-  /** the peer's address and port, and the address asked */
-  readonly key: string;
-  readonly peer: string;
-  /** the datagram that asked; a copy of it is no new request */
-  readonly request: Uint8Array;
-  readonly startedMs: number = performance.now();
-  /** when the peer last sent something to the transfer; -Infinity: never, so its address may be forged */
-  heardAtMs = -Infinity;
-  /** the outcome is known; a receiver may still dally */
-  isSettled = false;
-  transfer: AnyTransfer | undefined;
-  readonly #onProven: (running: Running) => void;
-
-  constructor(asker: Asker, request: Uint8Array, onProven: (running: Running) => void) {
-    this.key = keyOf(asker);
-    this.peer = asker.address;
-    this.request = request;
-    this.#onProven = onProven;
-  }
-
-  onDatagram(bytes: Uint8Array): void {
-    if (this.heardAtMs === -Infinity) this.#onProven(this);
-    this.heardAtMs = performance.now();
-    this.transfer?.receive(bytes);
-  }
-
-  onError(error: Error): void {
-    // What cannot be sent now counts as lost. A closed port has nobody who would listen to more; but the kernel tells of it
-    // before it gives what the peer has said last, and that is worth more.
-    if (systemCode(error) !== 'ECONNREFUSED') return;
-    setTimeout(() => this.stop(ERROR_CODE.notDefined, 'the peer has closed its port'), LAST_WORDS_MS);
-  }
-
-  stop(code: number, message: string): void {
-    this.transfer?.stop(code, message);
-  }
-
-  /** The client asks anew from the same port. An ERROR from here would be taken for the answer to that. */
-  supersede(): void {
-    this.transfer?.receive(encodeError(ERROR_CODE.notDefined, 'it asked anew from the same port'));
-  }
 }
 
 class Server implements TftpServer {
@@ -534,36 +414,8 @@ class Server implements TftpServer {
     }
   }
 
-  #report(
-    packet: RequestPacket,
-    asker: Asker,
-    cause: Error | undefined,
-    run?: { readonly state: TransferState; readonly durationMs: number },
-  ): void {
-    const failure = run === undefined ? undefined : run.state.failure;
-    const error = failure === undefined ? cause?.message : describeFailure(failure, cause);
-    const errorCode = failure?.code ?? (cause instanceof RefusedError ? cause.code : undefined);
-    const rttMs = run?.state.timing.srttMs;
-    const event: TransferEvent = {
-      peer: asker.address,
-      port: asker.port,
-      direction: packet.direction,
-      name: packet.name,
-      mode: packet.mode ?? 'unknown',
-      asked: parseOptions(packet.options),
-      options: packet.options,
-      granted: run?.state.granted ?? {},
-      bytes: run?.state.bytes ?? 0,
-      blocks: run?.state.blocks ?? 0,
-      repeats: run?.state.repeats ?? 0,
-      ...(rttMs !== undefined && { rttMs }),
-      durationMs: run?.durationMs ?? 0,
-      result: error === undefined ? 'done' : 'failed',
-      begun: run !== undefined,
-      ...(error !== undefined && { endedBy: failure?.from === 'peer' ? 'client' : 'server', error }),
-      ...(error !== undefined && errorCode !== undefined && { errorCode }),
-    };
-    this.#options.onTransfer?.(event);
+  #report(packet: RequestPacket, asker: Asker, cause: Error | undefined, run?: Run): void {
+    this.#options.onTransfer?.(transferEvent(packet, asker, cause, run));
   }
 }
 
@@ -573,31 +425,12 @@ function toOpening(
   return oack.length > 0 ? { kind: 'oack', options: oack } : { kind: 'plain' };
 }
 
-function describeFailure(failure: Failure, cause: Error | undefined): string {
-  if (failure.from === 'peer') return `the client ended it: ${describeErrorPacket(failure.code, failure.message)}`;
-  const inner = cause?.cause instanceof Error ? ` (${cause.cause.message})` : '';
-  return `${failure.message}${inner}`;
-}
-
 /** Of a socket that only sends. */
 const NO_HANDLER: PeerHandler = { onDatagram: () => {}, onError: () => {} };
-
-function keyOf(asker: Asker): string {
-  return `${asker.address} ${asker.port} ${asker.local ?? ''}`;
-}
 
 /** A socket for both families names IPv4 clients ::ffff:192.0.2.1. */
 function withoutMapping(address: string): string {
   return address.startsWith('::ffff:') ? address.slice('::ffff:'.length) : address;
-}
-
-/**
- * Whether a request is a copy of one that is being served: made by the network, or by a client whose first answer is still on
- * its way. A client that has been silent for long means it anew (firmware asks from the same port again).
- */
-function isCopy(old: Running, request: Uint8Array): boolean {
-  const isSilent = old.heardAtMs !== -Infinity && performance.now() - old.heardAtMs > RESTART_AFTER_MS;
-  return !old.isSettled && !isSilent && Buffer.compare(old.request, request) === 0;
 }
 
 function toListenError(where: string, error: unknown): ListenError {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import type { TransferEvent } from './server.ts';
+import type { TransferEvent } from './transfer-event.ts';
 import { TransferStats, describeStats, formatPrometheus } from './stats.ts';
 
 const EVENT: TransferEvent = {

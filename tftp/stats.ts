@@ -4,7 +4,7 @@
  *
  * Labels are of a few fixed values; never a name of a file or an address, of which the network could make up any number.
  */
-import type { TransferEvent } from './server.ts';
+import type { TransferEvent } from './transfer-event.ts';
 
 /** Upper bounds of the duration histogram, in seconds: a small file on a LAN to an image over a slow line. */
 const DURATION_BOUNDS_S = [0.01, 0.1, 1, 10, 60, 300] as const;

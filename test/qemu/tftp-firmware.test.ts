@@ -15,7 +15,7 @@ import type { Firmware } from '../../host/qemu.ts';
 import { Guest } from '../../lab/guest.ts';
 import { type LabPort, labDhcp, labPort, namespaceName, planNetwork } from '../../lab/network.ts';
 import { DRIVERS } from '../../tftp/drivers.ts';
-import type { TransferEvent } from '../../tftp/server.ts';
+import type { TransferEvent } from '../../tftp/transfer-event.ts';
 
 const MAIN = join(import.meta.dirname, '../../cli/main.ts');
 const SNPONLY = '/usr/lib/ipxe/snponly.efi';

@@ -16,7 +16,8 @@ import { get, getToFile, put } from '../../tftp/client.ts';
 import { serveMachine, serveWritableFolder } from '../../tftp/instance.ts';
 import type { DriverName } from '../../tftp/driver.ts';
 import { DRIVERS } from '../../tftp/drivers.ts';
-import { type TftpServer, type TransferEvent, serveFolder } from '../../tftp/server.ts';
+import { type TftpServer, serveFolder } from '../../tftp/server.ts';
+import type { TransferEvent } from '../../tftp/transfer-event.ts';
 import { findFreePort, findProgram, gives, hashOf, runIn, startServer, succeed } from './_tftp-programs.ts';
 
 const HOST = '127.0.0.1';
