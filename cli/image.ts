@@ -4,7 +4,7 @@ import type { Effort } from '../host/squashfs.ts';
 import { buildImage } from '../image/build.ts';
 import { type BuiltImage, listImages } from '../image/built-image.ts';
 import { SNAPSHOT_URL } from '../image/deb-cache.ts';
-import type { Hardware } from '../image/kernel-modules.ts';
+import type { Hardware } from '../image/module-classes.ts';
 import { formatTimings } from '../image/timings.ts';
 import { makeFolder } from '../image/work-folder.ts';
 import { DEFAULT_HOST, findLock, HOST_HELP, loadImageHost, lockOptions } from './image-host.ts';

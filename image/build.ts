@@ -31,10 +31,10 @@ import { type BuiltImage, formatBuiltImage, IMAGE_JSON, readImage } from './buil
 import { DiskFullError, isDiskFull } from './disk-full.ts';
 import { atEpoch } from './epoch.ts';
 import { announceBuild } from './in-use.ts';
-import { HARDWARE, type Hardware } from './kernel-modules.ts';
 import { mountOverlay, packChanges, packPackages } from './layers.ts';
 import { checkLock, chooseFromArchives, debianArchives, withMirror } from './lock.ts';
 import { findOrStripNode, type NodeBinary } from './node-runtime.ts';
+import { classesOf, type Hardware } from './module-classes.ts';
 import { packImage, type Packed } from './pack.ts';
 import { sourceDigest, SOURCES } from './source-digest.ts';
 import { DamagedEntryError, type Entry, keyOf, Store } from './store.ts';
@@ -256,13 +256,13 @@ class Build {
       return await Promise.race([early.promise, found()]);
     });
 
-    const classes = HARDWARE[hardware];
-    const packagesKey = keyOf({ kind: 'packages 1', rootKey, code: code.layers, tools, excludes, classes, effort });
+    const modules = { classes: classesOf(hardware, attrs.kernelClasses), wanted: attrs.kernelModules };
+    const packagesKey = keyOf({ kind: 'packages 2', rootKey, code: code.layers, tools, excludes, modules, effort });
     const packages = async (): Promise<Entry> =>
       await this.#layer('layer of packages', packagesKey, async (out) => {
         const lowest = await root();
         this.#options.onStep?.('pack packages');
-        const options = { root: lowest, out, excludes, classes, effort, ...this.#signal };
+        const options = { root: lowest, out, excludes, modules, effort, ...this.#signal };
         await recordPackages((await workshop()).seen(options.root), out);
         return { ...(await packPackages(await workshop(), options)) };
       });
@@ -431,7 +431,7 @@ const OUTCOMES = 'properties.json';
 
 /** The digest of what goes in: 20 hex digits, enough to tell images apart and to be read aloud. */
 function buildIdOf(inputs: Inputs): string {
-  const { definition, lock, code, tools, node, programs, hardware, effort } = inputs;
+  const { definition, attrs, lock, code, tools, node, programs, hardware, effort } = inputs;
   const data = {
     format: 2,
     definition: definitionDigest(definition),
@@ -441,7 +441,7 @@ function buildIdOf(inputs: Inputs): string {
     node: node.sha256,
     zstd: process.versions.zstd,
     init: programs['init.mjs'].sha256,
-    modules: HARDWARE[hardware],
+    modules: classesOf(hardware, attrs.kernelClasses),
     effort,
   };
   return createHash('sha256').update(JSON.stringify(data)).digest('hex').slice(0, 20);

@@ -1,191 +1,74 @@
 /**
- * Which kernel modules an image holds: whole classes by the path in the kernel's tree, and what they depend on.
+ * Which kernel modules an image holds: whole classes by the path in the kernel's tree, single ones by name, and what all of
+ * them depend on.
  *
- * A distribution's kernel brings some 4,000 modules, 490 MB when unpacked; a build host needs the tenth part. Classes
- * are named by what they are for, so that a missing driver is found by asking "what is it?" and not by its name.
+ * A distribution's kernel brings some 4,000 modules, 490 MB when unpacked; a build host needs the tenth part.
  */
+import type { ModuleClass } from './module-classes.ts';
 
-/** Path prefixes below `/usr/lib/modules/<release>/kernel/` that belong together. */
-export interface ModuleClass {
-  readonly name: string;
-  readonly summary: string;
-  /** A prefix that ends in `/` is a folder; another one is the start of a module's file name. */
-  readonly prefixes: readonly string[];
+/** What depmod(8) and the kernel say of a kernel's modules: the texts of the files of this name in its folder. */
+export interface ModuleIndex {
+  /** `modules.dep`: `path: dependency dependency …`. */
+  readonly dep: string;
+  /** `modules.softdep`: `softdep NAME pre: NAME … post: NAME …`: what a module asks for when it runs. */
+  readonly softdep: string;
+  /** `modules.alias`: `alias PATTERN NAME`. */
+  readonly alias: string;
+  /** `modules.builtin`: paths. */
+  readonly builtin: string;
 }
 
-/** What a virtual machine needs: QEMU, KVM, Xen, Hyper-V, VMware and the clouds' network cards. */
-export const VIRTUAL: readonly ModuleClass[] = [
-  {
-    name: 'virtual',
-    summary: 'devices of hypervisors',
-    prefixes: [
-      'drivers/virtio/',
-      'drivers/block/virtio_blk',
-      'drivers/block/xen-',
-      'drivers/block/loop',
-      'drivers/block/nbd',
-      'drivers/block/zram/',
-      'drivers/net/virtio_net',
-      'drivers/net/net_failover',
-      'net/core/failover',
-      'drivers/net/vmxnet3/',
-      'drivers/net/hyperv/',
-      'drivers/net/xen-',
-      'drivers/net/ethernet/amazon/',
-      'drivers/net/ethernet/google/',
-      'drivers/net/ethernet/microsoft/',
-      'drivers/net/ethernet/intel/e1000/',
-      'drivers/net/ethernet/intel/e1000e/',
-      'drivers/hv/',
-      'drivers/xen/',
-      'drivers/scsi/virtio_scsi',
-      'drivers/scsi/hv_storvsc',
-      'drivers/scsi/vmw_pvscsi',
-      'drivers/scsi/scsi_mod',
-      'drivers/scsi/scsi_common',
-      'drivers/scsi/sd_mod',
-      'drivers/scsi/sr_mod',
-      'drivers/nvme/',
-      'drivers/ata/ahci',
-      'drivers/ata/libahci',
-      'drivers/ata/libata',
-      'drivers/ata/ata_piix',
-      'drivers/ata/ata_generic',
-      'drivers/char/hw_random/',
-      'drivers/char/virtio_console',
-      'drivers/firmware/qemu_fw_cfg',
-      'drivers/input/serio/',
-      'drivers/input/keyboard/',
-    ],
-  },
-  {
-    name: 'containers',
-    summary: 'name spaces, bridges, NAT, virtual links',
-    prefixes: [
-      'drivers/net/veth',
-      'drivers/net/tun',
-      'drivers/net/tap',
-      'drivers/net/dummy',
-      'drivers/net/macvlan',
-      'drivers/vhost/',
-      'net/bridge/',
-      'net/802/',
-      'net/8021q/',
-      'net/llc/',
-      'net/netfilter/',
-      'net/ipv4/',
-      'net/ipv6/',
-      'net/packet/',
-      'net/unix/',
-      'net/vmw_vsock/',
-      'net/9p/',
-      'net/tls/',
-      'net/sched/',
-      'arch/x86/kvm/',
-      'virt/',
-    ],
-  },
-  {
-    name: 'filesystems',
-    summary: 'what disks and images hold',
-    prefixes: [
-      'fs/9p/',
-      'fs/autofs/',
-      'fs/btrfs/',
-      'fs/configfs/',
-      'fs/efivarfs/',
-      'fs/ext4/',
-      'fs/jbd2/',
-      'fs/mbcache',
-      'fs/fat/',
-      'fs/fuse/',
-      'fs/isofs/',
-      'fs/netfs/',
-      'fs/nls/',
-      'fs/overlayfs/',
-      'fs/squashfs/',
-      'fs/erofs/',
-      'fs/xfs/',
-      'drivers/md/',
-    ],
-  },
-  {
-    name: 'base',
-    summary: 'ciphers, checksums, libraries',
-    prefixes: ['crypto/', 'arch/x86/crypto/', 'lib/crypto/', 'mm/', 'block/'],
-  },
-];
+/** A definition wants modules that its kernel does not have. */
+export class MissingModuleError extends Error {
+  override readonly name = 'MissingModuleError';
+  readonly names: readonly string[];
+  readonly hint: string;
 
-/** What a server's metal needs besides. */
-export const SERVER: readonly ModuleClass[] = [
-  ...VIRTUAL,
-  {
-    name: 'network-cards',
-    summary: 'wired Ethernet and what it stands on',
-    prefixes: [
-      'drivers/net/ethernet/',
-      'drivers/net/phy/',
-      'drivers/net/mdio/',
-      'drivers/net/mdio',
-      'drivers/net/pcs/',
-      'drivers/net/mii',
-      'drivers/net/bonding/',
-      'drivers/ptp/',
-      'drivers/pps/',
-      'drivers/dca/',
-      'net/core/',
-      'net/devlink/',
-    ],
-  },
-  {
-    name: 'storage',
-    summary: 'disks and their controllers',
-    // Not all of drivers/block: looking for a floppy drive that is not there takes seconds.
-    prefixes: ['drivers/ata/', 'drivers/scsi/', 'drivers/message/', 'drivers/mmc/'],
-  },
-  {
-    name: 'console-and-buses',
-    summary: 'keyboards and disks on USB, watchdogs, sensors, IPMI',
-    prefixes: [
-      'drivers/usb/core/',
-      'drivers/usb/common/',
-      'drivers/usb/host/',
-      'drivers/usb/storage/',
-      'drivers/hid/hid',
-      'drivers/hid/usbhid/',
-      'drivers/watchdog/',
-      'drivers/hwmon/coretemp',
-      'drivers/hwmon/k10temp',
-      'drivers/char/ipmi/',
-      'drivers/acpi/',
-      'drivers/cpufreq/',
-      'drivers/firmware/',
-    ],
-  },
-];
-
-/** The classes of each hardware profile. */
-export const HARDWARE: Readonly<Record<Hardware, readonly ModuleClass[]>> = { vm: VIRTUAL, server: SERVER };
-
-/** Where an image is to run. */
-export type Hardware = 'vm' | 'server';
+  constructor(release: string, names: readonly string[]) {
+    super(
+      `Cannot pack the image: Linux ${release} has no kernel module ${names.map((name) => `"${name}"`).join(', ')}`,
+    );
+    this.names = names;
+    this.hint = release.includes('cloud')
+      ? 'linux-image-cloud-amd64 has what virtual machines need; linux-image-amd64 has the others'
+      : 'see kernel.modules and kernel.wantsModules of the definition; "modinfo NAME" on a host with this kernel knows its names';
+  }
+}
 
 /**
- * Chooses the modules to keep: those of the classes, and all that they depend on.
+ * Chooses the modules to keep: those of the classes, those that are named, and all that they depend on.
  *
- * @param modulesDep - the text of `modules.dep` (depmod(8)): `path: dependency dependency …`
- * @param classes - see {@link HARDWARE}
+ * @param wanted - modules by name, `-` and `_` alike, or by alias, such as `fs-xfs`; what is built in is there already
  * @returns paths as they stand in `modules.dep`, sorted
+ * @throws {MissingModuleError} when a wanted one is neither a module nor built in
  */
-export function chooseModules(modulesDep: string, classes: readonly ModuleClass[]): readonly string[] {
-  const dependencies = parseModulesDep(modulesDep);
-  const prefixes = classes.flatMap((each) => each.prefixes.map((prefix) => `kernel/${prefix}`));
+export function chooseModules(
+  index: ModuleIndex,
+  options: { readonly release: string; readonly classes: readonly ModuleClass[]; readonly wanted: readonly string[] },
+): readonly string[] {
+  const dependencies = parseModulesDep(index.dep);
+  const byName = new Map([...dependencies.keys()].map((path) => [moduleName(path), path]));
+  const aliases = parseAliases(index.alias);
+  const builtin = new Set(index.builtin.split('\n').map(moduleName));
+  const find = (name: string): readonly string[] => {
+    const own = byName.get(moduleName(name));
+    return own === undefined ? (aliases.get(name) ?? []).flatMap((each) => byName.get(moduleName(each)) ?? []) : [own];
+  };
+  const missing = options.wanted.filter((name) => find(name).length === 0 && !builtin.has(moduleName(name)));
+  if (missing.length > 0) throw new MissingModuleError(options.release, missing);
+
+  const soft = parseSoftDependencies(index.softdep);
   const kept = new Set<string>();
-  for (const [path, needs] of dependencies) {
-    if (!prefixes.some((prefix) => path.startsWith(prefix))) continue;
+  const keep = (path: string): void => {
+    if (kept.has(path)) return;
     kept.add(path);
-    for (const needed of needs) kept.add(needed);
-  }
+    for (const needed of dependencies.get(path) ?? []) keep(needed);
+    // By alias mostly (`crypto-crc32c`), which any of several modules can be; what is built in needs none.
+    for (const name of soft.get(moduleName(path)) ?? []) for (const found of find(name)) keep(found);
+  };
+  const prefixes = options.classes.flatMap((each) => each.prefixes.map((prefix) => `kernel/${prefix}`));
+  for (const path of dependencies.keys()) if (prefixes.some((prefix) => path.startsWith(prefix))) keep(path);
+  for (const name of options.wanted) for (const path of find(name)) keep(path);
   return [...kept].sort();
 }
 
@@ -227,6 +110,24 @@ function parseModulesDep(text: string): ReadonlyMap<string, readonly string[]> {
           .split(' ')
           .filter(Boolean),
       );
+  }
+  return found;
+}
+
+/** Names by the alias that asks for them; patterns, which stand for hardware, are passed over. */
+function parseAliases(text: string): ReadonlyMap<string, readonly string[]> {
+  const found = new Map<string, string[]>();
+  for (const [, alias = '', name = ''] of text.matchAll(/^alias ([^ *?[]+) (\S+)$/gm)) {
+    found.set(alias, [...(found.get(alias) ?? []), name]);
+  }
+  return found;
+}
+
+function parseSoftDependencies(text: string): ReadonlyMap<string, readonly string[]> {
+  const found = new Map<string, string[]>();
+  for (const [, name = '', rest = ''] of text.matchAll(/^softdep (\S+) (.*)$/gm)) {
+    const needs = rest.split(' ').filter((word) => word !== '' && !word.endsWith(':'));
+    found.set(moduleName(name), [...(found.get(moduleName(name)) ?? []), ...needs]);
   }
   return found;
 }

@@ -17,7 +17,8 @@ import { type Connection, text } from '../connections/connection.ts';
 import { depmod } from '../host/depmod.ts';
 import { type Effort, makeSquashfs } from '../host/squashfs.ts';
 import { EPOCH_SECONDS } from './epoch.ts';
-import { chooseModules, loadOrder, type ModuleClass, moduleName } from './kernel-modules.ts';
+import { chooseModules, loadOrder, type ModuleIndex, moduleName } from './kernel-modules.ts';
+import type { ModuleClass } from './module-classes.ts';
 import { NODE_LIBRARIES, NODE_LOADER } from './node-runtime.ts';
 import { type Entry, fileOf } from './store.ts';
 import type { Workshop } from './workshop.ts';
@@ -66,24 +67,24 @@ export class PackError extends Error {
  */
 export async function packPackages(
   workshop: Workshop,
-  options: LayerOptions & { readonly root: string; readonly out: string; readonly classes: readonly ModuleClass[] },
+  options: LayerOptions & {
+    readonly root: string;
+    readonly out: string;
+    readonly modules: { readonly classes: readonly ModuleClass[]; readonly wanted: readonly string[] };
+  },
 ): Promise<{ readonly kernelRelease: string; readonly modules: string; readonly rootBytes: string }> {
   const { on, seen } = workshop;
   const { root, out } = options;
   const release = await kernelRelease(seen(root));
   const folder = `usr/lib/modules/${release}`;
-  const modulesDep = await readFile(join(seen(root), folder, 'modules.dep'), 'utf8').catch(() => {
-    throw new PackError(
-      `Cannot pack the root: /${folder}/modules.dep is missing`,
-      'is depmod run by the kernel package?',
-    );
-  });
+  const index = await readIndex(seen(root), folder);
   await copyFile(join(seen(root), 'boot', `vmlinuz-${release}`), join(out, LAYER_FILES.kernel));
-  const modules = await copyModules(on, join(root, folder), loadOrder(modulesDep, STAGE1_MODULES), out);
+  const modules = await copyModules(on, join(root, folder), loadOrder(index.dep, STAGE1_MODULES), out);
   await copyRuntime(seen(root), out);
 
   const tree = `${workshop.folder}/kernel-modules`;
-  await keepModules(on, { from: join(root, folder), tree, release, keep: chooseModules(modulesDep, options.classes) });
+  const keep = chooseModules(index, { release, ...options.modules });
+  await keepModules(on, { from: join(root, folder), tree, release, keep });
   const exclude = await findExcluded(seen(root), options.excludes);
   const covered = join(root, folder);
   await on.run(['mount', '--bind', join(tree, folder), covered]);
@@ -191,6 +192,23 @@ async function kernelRelease(root: string): Promise<string> {
     );
   }
   return kernel.slice('vmlinuz-'.length);
+}
+
+async function readIndex(root: string, folder: string): Promise<ModuleIndex> {
+  const read = async (name: string): Promise<string> =>
+    await readFile(join(root, folder, name), 'utf8').catch(() => {
+      throw new PackError(
+        `Cannot pack the root: /${folder}/${name} is missing`,
+        'is depmod run by the kernel package?',
+      );
+    });
+  const [dep, softdep, alias, builtin] = await Promise.all([
+    read('modules.dep'),
+    read('modules.softdep'),
+    read('modules.alias'),
+    read('modules.builtin'),
+  ]);
+  return { dep, softdep, alias, builtin };
 }
 
 /** Kernel modules as the kernel takes them; Debian ships them packed with xz. */

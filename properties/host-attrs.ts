@@ -3,6 +3,7 @@
  * all packages at once, leave out files when packing, and show what a host is made of.
  */
 import type { DataRef } from './data.ts';
+import type { KernelClass } from './kernel-classes.ts';
 
 /** A user that a property makes. */
 export type UserAttr = { readonly name: string; readonly uid: number | null; readonly home: string };
@@ -29,7 +30,9 @@ export interface HostAttrs {
   readonly excludes: readonly string[];
   /** Words for the kernel command line. */
   readonly kernelOptions: readonly string[];
-  /** Kernel modules loaded at boot. */
+  /** What the kernel is used for: classes of modules that an image carries. */
+  readonly kernelClasses: readonly KernelClass[];
+  /** Kernel modules that an image carries. */
   readonly kernelModules: readonly string[];
   /** Kernel modules that shall not be loaded. */
   readonly kernelModulesBlocked: readonly string[];
@@ -60,6 +63,7 @@ export function emptyAttrs(name: string): HostAttrs {
     unitsMasked: [],
     excludes: [],
     kernelOptions: [],
+    kernelClasses: [],
     kernelModules: [],
     kernelModulesBlocked: [],
     mounts: [],
@@ -83,6 +87,7 @@ export function addAttrs(known: HostAttrs, more: AttrsToAdd): HostAttrs {
     unitsMasked: union(known.unitsMasked, more.unitsMasked),
     excludes: union(known.excludes, more.excludes),
     kernelOptions: union(known.kernelOptions, more.kernelOptions),
+    kernelClasses: union(known.kernelClasses, more.kernelClasses),
     kernelModules: union(known.kernelModules, more.kernelModules),
     kernelModulesBlocked: union(known.kernelModulesBlocked, more.kernelModulesBlocked),
     mounts: union(known.mounts, more.mounts),

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { type Arg, arg, textThat } from './args.ts';
 import { definePropertyList } from './combinators.ts';
 import { hasContent } from './file.ts';
+import { KERNEL_CLASSES, type KernelClass } from './kernel-classes.ts';
 import {
   type HostReader,
   InapplicablePropertyError,
@@ -27,6 +28,29 @@ export const option: (word: string) => PropertyApplication = defineProperty<[wor
     ),
   ],
   hostattrs: (_known, word) => ({ kernelOptions: [word] }),
+});
+
+/** An image carries the kernel modules for these uses, besides those of the hardware that it is built for. */
+export const supports: (classes: readonly KernelClass[]) => PropertyApplication = defineProperty<
+  [classes: readonly KernelClass[]]
+>({
+  id: 'kernel.supports',
+  kind: 'posix',
+  describe: (classes) => `the kernel supports ${classes.join(', ')}`,
+  about:
+    'An image carries the kernel modules for these uses. It has those of the hardware that it is built for (image build --hardware), ' +
+    'and those that kernel.modules() and kernel.wantsModules() name, without. ' +
+    `${KERNEL_CLASSES.map(({ name, summary }) => `${name}: ${summary}`).join('. ')}. ` +
+    'mount.at() asks for what its file system needs. On a host with its distribution’s kernel package nothing is done.',
+  example: [['containers', 'filesystems']],
+  args: [
+    arg(
+      'classes',
+      z.array(z.enum(KERNEL_CLASSES.map(({ name }) => name))).min(1, 'it must not be empty'),
+      'what the kernel is used for',
+    ),
+  ],
+  hostattrs: (_known, classes) => ({ kernelClasses: classes }),
 });
 
 const LIST: Arg<string> = arg(
@@ -68,7 +92,9 @@ export const wantsModules: (names: readonly string[]) => PropertyApplication = d
   id: 'kernel.wantsModules',
   kind: 'posix',
   describe: (names) => `kernel modules: ${names.join(' ')}`,
-  about: 'Kernel modules that an image has to carry. See kernel.modules(), which also has them loaded at boot.',
+  about:
+    'Kernel modules that an image has to carry, by name; what they depend on comes with them. See kernel.modules(), which also has ' +
+    'them loaded at boot, and kernel.supports() for whole classes.',
   example: [['overlay']],
   args: [MODULES],
   hostattrs: (known, names) => {

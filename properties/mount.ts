@@ -4,6 +4,7 @@ import { arg, textThat } from './args.ts';
 import { type FstabEntry, deviceAt, hasEntry, withEntry, withoutEntry } from './_fstab.ts';
 import { describeTextChange, keepAttributes, rewrite } from './_file-change.ts';
 import { PATH } from './file.ts';
+import type { KernelClass } from './kernel-classes.ts';
 import { type HostReader, type PropertyApplication, InapplicablePropertyError, defineProperty } from './property.ts';
 
 /** What is mounted, and how. */
@@ -41,7 +42,7 @@ export const at: (where: string, mount: MountOptions) => PropertyApplication = d
   kind: 'posix',
   about:
     'A file system is mounted at each boot, by /etc/fstab, and now on a live host (unless its options say noauto). The mount ' +
-    'point is made. Unapplied: it is unmounted, the mount point stays.',
+    'point is made. An image carries the kernel modules for it. Unapplied: it is unmounted, the mount point stays.',
   example: ['/srv', { device: 'LABEL=srv', type: 'ext4', options: ['noatime', 'nofail'], pass: 2 }],
   args: [
     arg('where', PATH, 'the mount point'),
@@ -49,11 +50,12 @@ export const at: (where: string, mount: MountOptions) => PropertyApplication = d
   ],
   describe: (where, { device }) => `${device} is mounted at ${where}`,
   manages: (where) => [`mount ${where}`],
-  hostattrs: (known, where, { device }) => {
+  hostattrs: (known, where, mount) => {
+    const { device } = mount;
     const clash = known.mounts.find((other) => other.where === where && other.device !== device);
     if (clash !== undefined)
       throw new InapplicablePropertyError(`"${known.name}" mounts "${clash.device}" and "${device}" at ${where}`);
-    return { mounts: [{ where, device }], files: [FSTAB] };
+    return { mounts: [{ where, device }], files: [FSTAB], kernelClasses: classesFor(mount) };
   },
   facts: (where) => [
     { fact: 'file', path: FSTAB },
@@ -103,6 +105,13 @@ export const at: (where: string, mount: MountOptions) => PropertyApplication = d
     if (await host.isLive()) await host.run(['systemctl', 'daemon-reload']);
   },
 });
+
+/** What a kernel needs for it; of file systems in RAM nothing. */
+function classesFor({ device, type = 'auto' }: MountOptions): readonly KernelClass[] {
+  if (/^(nfs4?|cifs|smb3|9p)$/.test(type)) return ['network-filesystems'];
+  if (/^\/dev\/(mapper|md)/.test(device)) return ['filesystems', 'volumes'];
+  return /^(\/|(PART)?(LABEL|UUID)=)/.test(device) ? ['filesystems'] : [];
+}
 
 const entryOf = (where: string, { device, type = 'auto', options = [], pass = 0 }: MountOptions): FstabEntry => ({
   device,

@@ -1,5 +1,5 @@
 /** The images that are measured. Where a budget is exceeded on purpose, it is raised here, in the commit that explains why. */
-import type { Hardware } from '../../image/kernel-modules.ts';
+import type { Hardware } from '../../image/module-classes.ts';
 import type { BudgetName, Figures } from './budgets.ts';
 
 /** An image, what its boot may cost, and what it is to cost. */

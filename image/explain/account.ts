@@ -1,6 +1,6 @@
 /** Where the bytes of an image go: each of them to one item, of one group. The items add up to kernel and initrd. */
 import type { Origin } from '../trace.ts';
-import { SERVER } from '../kernel-modules.ts';
+import { ALL_CLASSES } from '../module-classes.ts';
 import type { ImageEntry } from './image-entry.ts';
 import type { ImagePart, MergedRoot } from './image-parts.ts';
 import type { Origins } from './origins.ts';
@@ -129,6 +129,6 @@ function groupOf(part: ImagePart, entry: ImageEntry, origin: Origin | undefined)
 function classOf(module: string, part: ImagePart): string {
   if (module.startsWith('modules.')) return 'index';
   if (part.kind === 'initrd') return 'for stage 1';
-  const found = SERVER.find(({ prefixes }) => prefixes.some((prefix) => module.startsWith(`kernel/${prefix}`)));
+  const found = ALL_CLASSES.find(({ prefixes }) => prefixes.some((prefix) => module.startsWith(`kernel/${prefix}`)));
   return found?.name ?? 'needed by others';
 }

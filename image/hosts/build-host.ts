@@ -64,6 +64,7 @@ export function buildHost(inputs: ImageInputs): HostDefinition {
     base: { distribution: 'debian', suite: 'trixie' },
     properties: [
       apt.installed([...SYSTEM_PACKAGES, ...RUNTIME_PACKAGES, ...BOOTSTRAP_PACKAGES]),
+      kernel.supports(['filesystems', 'containers', 'virtual-machines']),
       ...accounts(),
       ...runtime(),
       ...filesOfFolder(),

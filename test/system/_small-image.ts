@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildImage, type BuildOptions, type BuildResult } from '../../image/build.ts';
 import { writeLock } from '../../image/lock.ts';
-import type { Hardware } from '../../image/kernel-modules.ts';
+import type { Hardware } from '../../image/module-classes.ts';
 import { sourceOf } from '../../properties/file.ts';
 import { smallHost, type SmallInputs } from './_small-host.ts';
 import { chooseDebian, smallLock } from './_small-packages.ts';
