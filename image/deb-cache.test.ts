@@ -177,9 +177,9 @@ test('nobody there', async () => {
   assert.match(error.message, /http:\/\/127\.0\.0\.1:9\/debian\/pool\/.*no answer/);
 });
 
-test('a version that the mirror has no more comes from the snapshot archive, as of the time of the lock', async () => {
+test('a version that the mirror has no more comes from the snapshot archive, as of soon after the lock', async () => {
   const answer: Answer = (request, response) => {
-    const kept = request.url?.startsWith('/snapshot/archive/debian/20260912T075541Z/pool/') === true;
+    const kept = request.url?.startsWith('/snapshot/archive/debian/20260912T195541Z/pool/') === true;
     response.writeHead(kept ? 200 : 404);
     response.end(kept ? CONTENT : 'gone');
   };
@@ -190,4 +190,60 @@ test('a version that the mirror has no more comes from the snapshot archive, as 
   const error = await refused(answer);
   assert.match(error.message, /HTTP 404/);
   assert.match(error.hint, /buildos image update.*--snapshot/);
+});
+
+test('a snapshot archive that has not got it either, or does not answer, is named', async () => {
+  for (const snapshot of [undefined, 'http://127.0.0.1:9']) {
+    await against(
+      (_request, response) => response.writeHead(404).end(),
+      async ({ url, cache, asked }) => {
+        const options = { lock: lockFor(`${url}/debian`), cache, snapshot: snapshot ?? `${url}/snapshot` };
+        await assert.rejects(fetchPackages(options), (error) => {
+          assert.ok(error instanceof FetchError);
+          assert.match(error.message, snapshot === undefined ? /snapshot.*: HTTP 404/ : /127\.0\.0\.1:9.*no answer/);
+          assert.match(error.hint, /the snapshot archive does not give it/);
+          return true;
+        });
+        // The release's own time is asked for, too.
+        if (snapshot === undefined) assert.match(asked.at(-1) ?? '', /20260912T075541Z/);
+      },
+    );
+  }
+});
+
+test('a server that says "later" is asked again, a bounded number of times', async () => {
+  let refusals = 2;
+  const busy: Answer = (_request, response) => {
+    refusals -= 1;
+    response.writeHead(refusals < 0 ? 200 : 503);
+    response.end(refusals < 0 ? CONTENT : 'later');
+  };
+  await against(busy, async ({ url, cache }) => {
+    await fetchPackages({ lock: lockFor(`${url}/debian`), cache, snapshot: undefined, laterMs: 1 });
+  });
+  await against(
+    (_request, response) => response.writeHead(429).end(),
+    async ({ url, cache, asked }) => {
+      const options = { lock: lockFor(`${url}/debian`), cache, snapshot: undefined, laterMs: 1 };
+      await assert.rejects(fetchPackages(options), /HTTP 429/);
+      assert.equal(asked.length, 6);
+    },
+  );
+});
+
+test('offline, nobody is asked, and what is missing is named', async () => {
+  await against(
+    (_request, response) => response.end(CONTENT),
+    async ({ url, cache, asked }) => {
+      const options = { lock: lockFor(`${url}/debian`), cache, offline: true };
+      await assert.rejects(fetchPackages(options), (error) => {
+        assert.ok(error instanceof FetchError);
+        assert.equal(error.message, 'Cannot build offline: not in the cache: less 1:668-1');
+        return true;
+      });
+      assert.deepEqual(asked, []);
+      await fetchPackages({ ...options, offline: false });
+      assert.equal((await fetchPackages(options)).length, 1);
+    },
+  );
 });

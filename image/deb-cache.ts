@@ -7,6 +7,7 @@
 import { createHash, hash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LockedPackage, PackageLock } from '../manifests/package-lock.ts';
 import { partSuffix } from './store.ts';
 
@@ -22,8 +23,18 @@ const ABANDONED_MS = 3_600_000;
 /** How often a package is tried on each place. */
 const TRIES = 2;
 
+/** A server that says "too many requests" or "later" is asked so often, after 1, 2, 4 … seconds; snapshot.debian.org does. */
+const TRIES_LATER = 6;
+const LATER_MS = 1000;
+
 /** Where Debian keeps every version there ever was. */
 export const SNAPSHOT_URL = 'https://snapshot.debian.org';
+
+/**
+ * The snapshot archive gives what it had last before the time that is asked for, and it looks at the archive some hours after
+ * a release. A version stays in the archive for a day at least after the next one has come.
+ */
+const SNAPSHOT_LATER_MS = 12 * 3_600_000;
 
 /** From where, and to where. */
 export interface FetchOptions {
@@ -31,8 +42,12 @@ export interface FetchOptions {
   readonly cache: string;
   /** Asked when the archive does not have a version any more; `undefined`: nobody is. Default {@link SNAPSHOT_URL}. */
   readonly snapshot?: string | undefined;
+  /** Asks nobody: what is not in the cache cannot be had. */
+  readonly offline?: boolean;
   /** How long to wait for the next bytes; default 30 s. */
   readonly stallMs?: number;
+  /** The first pause before a server that said "later" is asked again; default 1 s. */
+  readonly laterMs?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (line: string) => void;
 }
@@ -42,22 +57,32 @@ export class FetchError extends Error {
   override readonly name = 'FetchError';
   readonly hint: string;
 
-  constructor(each: LockedPackage, reasons: readonly string[], options: { readonly gone: boolean }) {
-    super(`Cannot fetch ${each.name} ${each.version}: ${reasons.join('; ')}`);
-    this.hint = options.gone
-      ? 'the archive has a newer version and no longer this one: renew the lock with "buildos image update", or name a snapshot archive with --snapshot'
-      : 'check the address with curl; another mirror can be given with --mirror';
+  constructor(message: string, hint: string) {
+    super(message);
+    this.hint = hint;
   }
 }
 
+/** What to do about a package that no place has given. */
+const HINTS = {
+  gone:
+    'the archive has a newer version and no longer this one: "buildos image update" renews the lock, with other versions; ' +
+    "for these very ones ask Debian's snapshot archive, or one of yours, with --snapshot",
+  goneAndNoSnapshot:
+    'the archive has a newer version and no longer this one, and the snapshot archive does not give it: check its address with ' +
+    'curl, name another with --snapshot; or renew the lock with "buildos image update", with other versions',
+  unreachable: 'check the address with curl; another mirror can be given with --mirror',
+  offline: 'build once without --offline; or take the folder cache/debs of a machine that has it',
+} as const;
+
 /** A place does not have it, or what it sends is not it. */
 class PlaceError extends Error {
-  /** The place answers, and says that there is no such file. */
-  readonly gone: boolean;
+  readonly kind: 'gone' | 'later' | 'wrong';
 
-  constructor(message: string, gone = false) {
+  /** @param kind - `gone`: the place answers, and says that there is no such file; `later`: it has too much to do */
+  constructor(message: string, kind: PlaceError['kind'] = 'wrong') {
     super(message);
-    this.gone = gone;
+    this.kind = kind;
   }
 }
 
@@ -80,6 +105,11 @@ export async function fetchPackages(options: FetchOptions): Promise<readonly str
     if (state === 'damaged') options.onProgress?.(`${each.name} is damaged in the cache, and fetched again: ${file}`);
   }
   if (missing.length === 0) return files;
+  if (options.offline === true) {
+    const names = missing.map(({ each }) => `${each.name} ${each.version}`);
+    const shown = `${names.slice(0, 5).join(', ')}${names.length > 5 ? ` and ${names.length - 5} more` : ''}`;
+    throw new FetchError(`Cannot build offline: not in the cache: ${shown}`, HINTS.offline);
+  }
   const mebibytes = missing.reduce((sum, { each }) => sum + each.sizeBytes, 0) / 2 ** 20;
   options.onProgress?.(
     `Fetching ${missing.length} ${missing.length === 1 ? 'package' : 'packages'}, ${mebibytes.toFixed(1)} MiB`,
@@ -129,25 +159,31 @@ async function fetchOne(
   options: FetchOptions & { signal: AbortSignal },
 ): Promise<void> {
   const reasons: string[] = [];
+  const places = placesOf(each, options);
   let gone = false;
-  for (const url of placesOf(each, options)) {
-    for (let tries = 1; tries <= TRIES; tries += 1) {
+  for (const [index, url] of places.entries()) {
+    for (let tries = 1; ; tries += 1) {
       try {
         await download(url, each, file, options);
         return;
       } catch (error) {
         options.signal.throwIfAborted();
         if (!(error instanceof PlaceError)) throw error;
+        if (error.kind === 'later' && tries < TRIES_LATER) {
+          await sleep((options.laterMs ?? LATER_MS) * 2 ** (tries - 1), undefined, { signal: options.signal });
+          continue;
+        }
         reasons.push(`${url}: ${error.message}`);
-        gone ||= error.gone;
-        if (error.gone) break;
+        if (error.kind === 'gone' && index === 0) gone = true;
+        if (error.kind !== 'wrong' || tries >= TRIES) break;
       }
     }
   }
-  throw new FetchError(each, [...new Set(reasons)], { gone });
+  const hint = gone ? (places.length > 1 ? HINTS.goneAndNoSnapshot : HINTS.gone) : HINTS.unreachable;
+  throw new FetchError(`Cannot fetch ${each.name} ${each.version}: ${[...new Set(reasons)].join('; ')}`, hint);
 }
 
-/** The archive first; then the snapshot archive, as it was when the lock was made. */
+/** The archive first; then the snapshot archive, as it was soon after the lock was made. */
 function placesOf(each: LockedPackage, options: FetchOptions): readonly string[] {
   const source = options.lock.sources[each.source];
   if (source === undefined) throw new RangeError(`${each.name} names source ${each.source}, which the lock lacks`);
@@ -156,8 +192,11 @@ function placesOf(each: LockedPackage, options: FetchOptions): readonly string[]
   const archive = /\/(debian[a-z-]*)$/.exec(source.uri)?.[1];
   const places = [`${source.uri}/${path}`];
   if (snapshot !== undefined && archive !== undefined) {
-    const time = source.releaseDate.replaceAll(/[-:]|\.\d+/g, '');
-    places.push(`${snapshot}/archive/${archive}/${time}/${path}`);
+    const released = Date.parse(source.releaseDate);
+    for (const time of [released + SNAPSHOT_LATER_MS, released]) {
+      const name = new Date(time).toISOString().replaceAll(/[-:]|\.\d+/g, '');
+      places.push(`${snapshot}/archive/${archive}/${name}/${path}`);
+    }
   }
   return places;
 }
@@ -219,7 +258,7 @@ async function* contentOf(url: string, each: LockedPackage, signal: AbortSignal)
       await using handle = await open(new URL(url));
       yield* handle.createReadStream({ autoClose: false });
     } catch (error) {
-      throw new PlaceError(error instanceof Error ? error.message : String(error), true);
+      throw new PlaceError(error instanceof Error ? error.message : String(error), 'gone');
     }
     return;
   }
@@ -229,10 +268,9 @@ async function* contentOf(url: string, each: LockedPackage, signal: AbortSignal)
     return;
   }
   await response.body?.cancel();
-  throw new PlaceError(
-    `HTTP ${response.status} for a file of ${each.sizeBytes} bytes`,
-    response.status === 404 || response.status === 410,
-  );
+  const kind = { 404: 'gone', 410: 'gone', 429: 'later', 503: 'later' } as const;
+  const known = Object.entries(kind).find(([status]) => Number(status) === response.status)?.[1];
+  throw new PlaceError(`HTTP ${response.status} for a file of ${each.sizeBytes} bytes`, known);
 }
 
 async function request(url: string, signal: AbortSignal): Promise<Response> {
