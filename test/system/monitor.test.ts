@@ -133,7 +133,7 @@ test(
       'ready',
       ({ state, toolchains }) => state === 'ready' && toolchains['default']?.agent === 'ready',
     );
-    assert.equal(status.toolchains['default']?..version, '1.0');
+    assert.equal(status.toolchains['default']?.version, '1.0');
     assert.equal(helper.count('bootstrap.start'), 1);
     assert.ok(publisher.asked.every((path) => path === '/default/list'));
     assert.equal(sha256(readFileSync(host.path('build/tftp/toolchains/default/toolchain.tar'))), tar);
@@ -174,7 +174,7 @@ test('a failed toolchain is tried again, and at once when its list changes', LIM
   await eventually('a second try', () => helper.count('bootstrap.start') >= 2);
   publisher.toolchain('default', { version: '1.1', script: GOOD, agent });
   const status = await host.until('ready', ({ toolchains }) => toolchains['default']?.agent === 'ready');
-  assert.equal(status.toolchains['default']?..version, '1.1');
+  assert.equal(status.toolchains['default']?.version, '1.1');
   assert.equal(helper.count('reboot'), 0, 'nothing of it was in use, so there is nothing to reboot for');
 });
 
@@ -282,7 +282,7 @@ test('a changed toolchain in use drains and reboots; what is in use is not touch
     'draining',
     ({ state, toolchains }) => state === 'draining' && toolchains['default']?.agent === 'ready',
   );
-  assert.equal(status.toolchains['default']?..version, '1.0');
+  assert.equal(status.toolchains['default']?.version, '1.0');
   assert.equal(helper.count('bootstrap.start'), 1);
   helper.tasks = 0;
   await eventually('the reboot is asked for', () => helper.count('reboot') === 1);
