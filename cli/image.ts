@@ -40,6 +40,8 @@ interface BuildArguments {
   readonly lock?: string | false;
   readonly mirror?: string;
   readonly snapshot: string;
+  readonly offline?: true;
+  readonly fresh?: true;
   readonly note: string;
   readonly timings?: boolean;
   readonly json?: boolean;
@@ -66,7 +68,7 @@ function buildCommand(): Command {
       `${HOST_HELP}\n\nThe image is kept in <work>/images/<build id>; "buildos image publish" makes it bootable.`,
     )
     .action(build);
-  for (const option of lockOptions()) command.addOption(option);
+  for (const option of [...lockOptions(), ...archiveOptions()]) command.addOption(option);
   return command;
 }
 
@@ -87,6 +89,7 @@ async function build(name: string, options: BuildArguments): Promise<void> {
     note: options.note,
     snapshot: options.snapshot,
     signal: interrupt.signal,
+    archives: options.offline ? 'offline' : options.fresh ? 'must-answer' : 'ask',
     ...(lock !== undefined && { lock }),
     ...(options.mirror !== undefined && { mirror: options.mirror }),
     onProgress: (line) => process.stderr.write(`${line}\n`),
@@ -99,6 +102,14 @@ async function build(name: string, options: BuildArguments): Promise<void> {
   if (options.timings) process.stderr.write(`${formatTimings(timings).join('\n')}\n`);
   const outcome = cached ? 'nothing has changed, looked at' : 'built';
   process.stdout.write(`${describeImage(image)}\n${outcome} in ${seconds.toFixed(2)} s\n`);
+}
+
+/** `--offline`, `--fresh`: of a build without a lock; by default the packages chosen last do when no archive answers. */
+function archiveOptions(): readonly Option[] {
+  return [
+    new Option('--offline', 'ask no archive: the packages that were chosen last, from the cache').conflicts('fresh'),
+    new Option('--fresh', 'fail when the archives do not answer, instead of going on with what was chosen last'),
+  ];
 }
 
 function listCommand(): Command {

@@ -32,7 +32,7 @@ import { DiskFullError, isDiskFull } from './disk-full.ts';
 import { atEpoch } from './epoch.ts';
 import { announceBuild } from './in-use.ts';
 import { mountOverlay, packChanges, packPackages } from './layers.ts';
-import { checkLock, chooseFromArchives, debianArchives, withMirror } from './lock.ts';
+import { type Archives, checkLock, chooseFromArchives, debianArchives, withMirror } from './lock.ts';
 import { findOrStripNode, type NodeBinary } from './node-runtime.ts';
 import { classesOf, type Hardware } from './module-classes.ts';
 import { packImage, type Packed } from './pack.ts';
@@ -78,6 +78,8 @@ export interface BuildOptions {
   readonly mirror?: string;
   /** Asked for versions that the mirror has no more; `undefined`: nobody. Default snapshot.debian.org. */
   readonly snapshot?: string | undefined;
+  /** Whether archives are to be asked, for a choice of packages and for the packages; default `ask`. */
+  readonly archives?: Archives;
   /** Which kernel modules go in; default `server`. */
   readonly hardware?: Hardware;
   /** How hard to compress the root; default `quick`. */
@@ -182,6 +184,8 @@ class Build {
         packages: attrs.packages,
         sources,
         cache,
+        archives: this.#options.archives ?? 'ask',
+        onWarning: (line) => this.#say(line),
         ...(signal && { signal }),
       });
     });
@@ -239,6 +243,7 @@ class Build {
           code: code.root,
           workshop,
           ...('snapshot' in this.#options && { snapshot: this.#options.snapshot }),
+          offline: this.#options.archives === 'offline',
           ...this.#signal,
           onProgress: (line) => this.#say(line),
           onStep: (step) => this.#options.onStep?.(step),

@@ -2,15 +2,17 @@
  * Which packages an image gets: those of a lock file, or what the archives offer today.
  *
  * Without a lock the choice is apt's, made anew whenever an archive has published something; it is kept with the digests
- * of the archives' `InRelease` files, so that nothing is asked twice. With a lock no archive is asked at all.
+ * of the archives' `InRelease` files, so that nothing is asked twice. When no archive answers, the choice that was made
+ * last may do. With a lock no archive is asked at all.
  */
-import { createHash } from 'node:crypto';
-import { mkdir, mkdtempDisposable, readFile, rename, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir, mkdtempDisposable, readFile, rename, utimes, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { z } from 'zod';
 import type { Connection } from '../connections/connection.ts';
 import { type AptSource, resolvePackages } from '../host/apt-resolve.ts';
 import { ManifestError } from '../manifests/manifest.ts';
 import { formatPackageLock, parsePackageLock, type PackageLock } from '../manifests/package-lock.ts';
+import { ArchiveError, lookAtInRelease } from './archive-index.ts';
 import { keyOf, partSuffix } from './store.ts';
 
 /** The architecture of images. */
@@ -29,23 +31,24 @@ export interface ChoiceOptions {
   /** `trusted`: an archive of one's own, without signatures. Default: Debian's keys. */
   readonly keyring?: string;
   readonly checkValidUntil?: boolean;
+  /** Default `must-answer`. */
+  readonly archives?: Archives;
+  readonly onWarning?: (line: string) => void;
   /** How long to wait for an archive that does not answer; default 30 s. */
   readonly stallMs?: number;
   readonly signal?: AbortSignal;
 }
 
-const STALL_MS = 30_000;
+/**
+ * `must-answer`: the choice is that of now, or there is none; `ask`: when they do not answer, that of the last time will do;
+ * `offline`: nobody is asked, that of the last time it is.
+ */
+export type Archives = 'must-answer' | 'ask' | 'offline';
 
-/** An archive did not answer as an archive does. */
-export class ArchiveError extends Error {
-  override readonly name = 'ArchiveError';
-  readonly url: string;
-  readonly hint = 'check the address with curl; another mirror can be given with --mirror';
-
-  constructor(url: string, reason: string, options?: { readonly cause: unknown }) {
-    super(`Cannot read the Debian archive's index ${url}: ${reason}`, options);
-    this.url = url;
-  }
+/** Offline, and nothing was ever chosen here for these packages. */
+export class NoChoiceError extends Error {
+  override readonly name = 'NoChoiceError';
+  readonly hint = 'build once without --offline; or from a lock, which "buildos image update" makes';
 }
 
 /** A lock that is not one for this host. */
@@ -74,14 +77,37 @@ export function debianArchives(options: { readonly suite: string; readonly mirro
  */
 export async function chooseFromArchives(on: Connection, options: ChoiceOptions): Promise<PackageLock> {
   const requested = [...new Set(options.packages)].sort();
-  const releases = await Promise.all(options.sources.map((source) => lookAtInRelease(source, options)));
   const question = { format: 1, suite: options.suite, sources: options.sources, requested, keyring: options.keyring };
-  const fileFor = (releases: readonly string[]): string =>
-    join(options.cache, 'choices', `${keyOf([question, releases])}.json`);
+  const choices = join(options.cache, 'choices');
+  const lastFile = join(choices, `${keyOf(question)}.last`);
+  const fileFor = (releases: readonly string[]): string => join(choices, `${keyOf([question, releases])}.json`);
+  if (options.archives === 'offline') return await chosenLast(choices, lastFile, options, 'nobody was asked');
+  let releases: Awaited<ReturnType<typeof lookAtInRelease>>[];
+  try {
+    releases = await Promise.all(options.sources.map((source) => lookAtInRelease(source, options)));
+  } catch (error) {
+    if (!(error instanceof ArchiveError) || !error.unreachable || options.archives !== 'ask') throw error;
+    return await chosenLast(choices, lastFile, options, error);
+  }
+  const remember = async (file: string): Promise<void> => {
+    const untils = releases.flatMap(({ validUntil }) => (validUntil === undefined ? [] : [validUntil.getTime()]));
+    const last: Last = {
+      choice: basename(file),
+      asked: new Date().toISOString(),
+      ...(untils.length > 0 && { validUntil: new Date(Math.min(...untils)).toISOString() }),
+    };
+    await replace(lastFile, `${JSON.stringify(last)}\n`);
+  };
   // A choice from an archive that is past its date by now is none: apt is asked again, and says what is wrong.
   const expired = releases.some(({ validUntil }) => validUntil !== undefined && validUntil < new Date());
-  const known = await readLock(fileFor(releases.map(({ sha256 }) => sha256))).catch(() => undefined);
-  if (known !== undefined && !(expired && options.checkValidUntil !== false)) return known;
+  const fileKnown = fileFor(releases.map(({ sha256 }) => sha256));
+  const known = await readLock(fileKnown).catch(() => undefined);
+  if (known !== undefined && !(expired && options.checkValidUntil !== false)) {
+    // For "image prune": it is used.
+    await utimes(fileKnown, new Date(), new Date());
+    await remember(fileKnown);
+    return known;
+  }
   await mkdir(options.cache, { recursive: true });
   // One for each choice, so that builds do not wait for each other; choices are few, since they are kept.
   await using state = await mkdtempDisposable(join(options.cache, 'apt-'));
@@ -107,8 +133,62 @@ export async function chooseFromArchives(on: Connection, options: ChoiceOptions)
     })),
     packages: resolved.packages,
   };
-  await writeLock(fileFor(resolved.releases.map(({ sha256 }) => sha256)), lock);
+  const file = fileFor(resolved.releases.map(({ sha256 }) => sha256));
+  await writeLock(file, lock);
+  await remember(file);
   return lock;
+}
+
+/** What was chosen last for a question: its file, when the archives were asked, and how long they said that they are valid. */
+interface Last {
+  readonly choice: string;
+  readonly asked: string;
+  readonly validUntil?: string;
+}
+
+const last: z.ZodType<Last> = z.object({
+  choice: z.string().regex(/^[0-9a-f]{40}\.json$/),
+  asked: z.iso.datetime(),
+  validUntil: z.exactOptional(z.iso.datetime()),
+});
+
+/** What was chosen last, with a warning that says how old it is. @throws what `why` is, or else {@link NoChoiceError} */
+async function chosenLast(
+  choices: string,
+  file: string,
+  { suite, onWarning }: ChoiceOptions,
+  why: ArchiveError | string,
+): Promise<PackageLock> {
+  let found: { readonly lock: PackageLock; readonly last: Last };
+  try {
+    const of = last.parse(JSON.parse(await readFile(file, 'utf8')));
+    found = { last: of, lock: await readLock(join(choices, of.choice)) };
+  } catch {
+    if (typeof why !== 'string') throw why;
+    throw new NoChoiceError(
+      `Cannot choose packages offline: none were chosen here before for these packages of ${suite}`,
+    );
+  }
+  const { asked, validUntil } = found.last;
+  const reason = typeof why === 'string' ? why : `${why.reason} from ${why.url}`;
+  onWarning?.(
+    `warning: ${reason}; going on with the packages that were chosen ${describeAge(Date.now() - Date.parse(asked))} ago, on ${dayOf(asked)}`,
+  );
+  if (validUntil !== undefined && Date.parse(validUntil) < Date.now()) {
+    onWarning?.(
+      `warning: the archives said themselves that this is good until ${dayOf(validUntil)}: security updates may be missing`,
+    );
+  }
+  return found.lock;
+}
+
+const dayOf = (time: string): string => `${time.slice(0, 16).replace('T', ' ')} UTC`;
+
+/** Such as `3 days`. */
+function describeAge(ms: number): string {
+  const minutes = Math.max(0, Math.round(ms / 60_000));
+  if (minutes < 120) return `${minutes} minutes`;
+  return minutes < 48 * 60 ? `${Math.round(minutes / 60)} hours` : `${Math.round(minutes / 1440)} days`;
 }
 
 /** @throws {ManifestError} when it is not a lock; an error of the file system, such as ENOENT */
@@ -125,9 +205,13 @@ export async function readLock(file: string): Promise<PackageLock> {
 
 /** Replaces the file in one step. */
 export async function writeLock(file: string, lock: PackageLock): Promise<void> {
+  await replace(file, formatPackageLock(lock));
+}
+
+async function replace(file: string, content: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true });
   const part = `${file}${partSuffix()}`;
-  await writeFile(part, formatPackageLock(lock));
+  await writeFile(part, content);
   await rename(part, file);
 }
 
@@ -164,42 +248,6 @@ export function withMirror(lock: PackageLock, mirror: string | undefined): Packa
     ...lock,
     sources: lock.sources.map((source) => (isDebian(source) ? { ...source, uri: trimSlash(mirror) } : source)),
   };
-}
-
-/** What an archive has published last. It is not checked here: a choice is known by the digest of what apt has checked. */
-async function lookAtInRelease(
-  source: AptSource,
-  limits: Pick<ChoiceOptions, 'stallMs' | 'signal'>,
-): Promise<{ readonly sha256: string; readonly validUntil: Date | undefined }> {
-  const place = source.suite.endsWith('/') ? source.suite : `dists/${source.suite}/`;
-  const content = await fetchWhole(`${source.uri}/${place}InRelease`, limits);
-  const validUntil = /^Valid-Until: *(.+)$/m.exec(Buffer.from(content).toString('utf8'))?.[1];
-  return {
-    sha256: createHash('sha256').update(content).digest('hex'),
-    validUntil: validUntil === undefined ? undefined : new Date(validUntil),
-  };
-}
-
-async function fetchWhole(
-  url: string,
-  { stallMs = STALL_MS, signal }: Pick<ChoiceOptions, 'stallMs' | 'signal'>,
-): Promise<Uint8Array> {
-  if (url.startsWith('file:')) {
-    return await readFile(new URL(url)).catch((cause: unknown) => {
-      throw new ArchiveError(url, 'no such file', { cause });
-    });
-  }
-  const limits = [AbortSignal.timeout(stallMs), ...(signal ? [signal] : [])];
-  try {
-    const response = await fetch(url, { signal: AbortSignal.any(limits) });
-    if (!response.ok) throw new ArchiveError(url, `HTTP ${response.status}`);
-    return new Uint8Array(await response.arrayBuffer());
-  } catch (cause) {
-    signal?.throwIfAborted();
-    if (cause instanceof ArchiveError) throw cause;
-    const timeout = cause instanceof Error && cause.name === 'TimeoutError';
-    throw new ArchiveError(url, timeout ? `no answer within ${stallMs / 1000} s` : 'no answer', { cause });
-  }
 }
 
 function trimSlash(url: string): string {

@@ -149,6 +149,8 @@ async function lookAt(kind: string, folder: string, name: string): Promise<reado
     return sha256 === undefined ? [] : [{ ...(await itemOf('package', path)), needs: [sha256] }];
   }
   if (kind === 'choices') {
+    // What was chosen last (lock.ts): some bytes, which name one of the others.
+    if (!name.endsWith('.json')) return [];
     const lock = await readLock(path).catch(() => undefined);
     return [{ ...(await itemOf('choice', path)), needs: lock?.packages.map(({ sha256 }) => sha256) ?? [] }];
   }

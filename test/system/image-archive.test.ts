@@ -9,6 +9,7 @@ import { createServer, type RequestListener } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openLocal } from '../../connections/local.ts';
 import { chooseFromArchives, type ChoiceOptions } from '../../image/lock.ts';
 import { updateLock } from '../../image/update.ts';
@@ -164,6 +165,50 @@ test('an archive that does not answer, or stops, is given up', { timeout: 60_000
     );
   });
 });
+
+test(
+  'when nobody answers, the packages chosen last do, with a word on how old they are',
+  { timeout: 60_000 },
+  async () => {
+    const validUntil = new Date(Date.now() + 1500);
+    archive.publish({ suite: 'trixie', entries: newer('less', '680-1'), validUntil });
+    const warnings: string[] = [];
+    const ask: Partial<ChoiceOptions> = { archives: 'ask', stallMs: 1000, onWarning: (line) => warnings.push(line) };
+    let place = '';
+    const chosen: PackageLock[] = [];
+    await serving(
+      (request, response) => serve(request.url ?? '', response),
+      async (url) => {
+        place = url;
+        await refused(
+          choose({ ...ask, archives: 'offline' }, url),
+          /Cannot choose packages offline: none/,
+          /--offline/,
+        );
+        chosen.push(await choose(ask, url));
+      },
+    );
+    const [last] = chosen;
+    assert.equal(last?.packages.find(({ name }) => name === 'less')?.version, '680-1');
+    assert.deepEqual(warnings, []);
+    assert.deepEqual(await choose(ask, place), last);
+    assert.match(
+      warnings[0] ?? '',
+      /^warning: no answer.* from http:.*InRelease; going on with .* \d+ minutes ago, on 20/,
+    );
+    // Others have asked for something else, or want what is there now.
+    await refused(choose({ ...ask, packages: ['libc6'] }, place), /no answer/, /--mirror/);
+    await refused(choose({ ...ask, archives: 'must-answer' }, place), /no answer/, /--mirror/);
+    await sleep(Math.max(0, validUntil.getTime() - Date.now()));
+    warnings.length = 0;
+    assert.deepEqual(await choose({ ...ask, archives: 'offline' }, place), last);
+    assert.match(warnings[0] ?? '', /^warning: nobody was asked; going on/);
+    assert.match(
+      warnings[1] ?? '',
+      /^warning: the archives said themselves that this is good until .* updates may be missing/,
+    );
+  },
+);
 
 test('a package that there is not, and one that cannot be had, are named', { timeout: 60_000 }, async () => {
   const entries = [...newer('less', '676-1'), { name: 'more', version: '1', depends: 'libnothing' }];
