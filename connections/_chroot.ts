@@ -8,6 +8,10 @@
  * The mounts are in no other namespace and the script is PID 1 of its own, so whatever kills it (or us, or unshare), the
  * kernel ends every process inside and drops every mount: there is nothing to clean up, ever.
  *
+ * Who runs many commands can have half of that done once ("held"): a process that ends with the connection holds a mount
+ * namespace with what commands may share (dev, sys, binds), and each command goes on from there into namespaces of its own,
+ * with a proc, run, tmp and shm that nobody had before. 17 ms of CPU a command instead of 29.
+ *
  * Services cannot start: there is no /run/systemd/system, and a PATH entry in the tmpfs on /run holds stand-ins for
  * invoke-rc.d and its kind, which say what they did not do. Nothing of that is written into the root: an own
  * policy-rc.d would have to be, since a bind needs a file to sit on. (One that the root has is covered by ours.)
@@ -15,6 +19,7 @@
  * Names are resolved as on this host: its /etc/resolv.conf is bound over the root's, or put where the root's link into
  * /run leads. A root that has none gets none.
  */
+import { READY } from './_holder.ts';
 import { IDENTITY, lookUp } from './attributes.ts';
 import { type Connection, type Hop, type RunResult, HopError, checkPath } from './connection.ts';
 
@@ -35,6 +40,8 @@ export interface ChrootOptions {
   readonly binds?: readonly Bind[];
   /** Writable binds, such as a cache of packages. */
   readonly shares?: readonly Bind[];
+  /** Prepare the root once and hold it while the connection lives: for many commands. Not for chroot.fork, which does. */
+  readonly held?: boolean;
 }
 
 /** The whole environment of a command inside, before what the caller adds. */
@@ -65,9 +72,11 @@ export async function checkChroot(base: Connection, hop: Hop, options: ChrootOpt
     checkPath(from);
     checkPath(to);
   }
-  const isDirectory = await base.run(['test', '-d', options.into], { okStatus: [0, 1] });
+  const [isDirectory, { uid }] = await Promise.all([
+    base.run(['test', '-d', options.into], { okStatus: [0, 1] }),
+    lookUp(base, IDENTITY),
+  ]);
   if (isDirectory.status !== 0) throw new HopError(hop, `"${options.into}" is not a directory`);
-  const { uid } = await lookUp(base, IDENTITY);
   if (uid !== 0) {
     throw new HopError(hop, `it needs root, and this is uid ${uid}`, {
       hint: 'Put the hop "sudo" before it, or start as root.',
@@ -80,23 +89,37 @@ export function enterChroot(
   options: ChrootOptions,
   more: { readonly resolv: 'yes' | 'no'; readonly files: readonly { readonly name: string; readonly path: string }[] },
 ): readonly string[] {
-  const binds = [
-    ...(options.binds ?? []).flatMap(({ from, to }) => ['ro', from, to]),
-    ...(options.shares ?? []).flatMap(({ from, to }) => ['rw', from, to]),
-  ];
-  return [
-    ...UNSHARE,
-    'sh',
-    '-c',
-    ENTER_SCRIPT,
-    'chroot',
+  const words = [
     options.into,
     more.resolv,
     String(more.files.length),
     ...more.files.flatMap(({ name, path }) => [name, escapeFstab(path)]),
-    String(binds.length / 3),
-    ...binds,
+    ...bindWords(options),
   ];
+  return [...confined(ENTER_NAMESPACES), 'sh', '-c', ENTER_SCRIPT, 'chroot', ...words];
+}
+
+/** The words of a program that prepares a root, says {@link READY} and its process id, and holds it until its stdin ends. */
+export function holdChroot(options: ChrootOptions): readonly string[] {
+  const words = [options.into, 'no', '0', ...bindWords(options), escapeFstab(options.into)];
+  return [...confined(HOLD_NAMESPACES), 'sh', '-c', HOLD_SCRIPT, 'chroot', ...words];
+}
+
+/** As {@link enterChroot}, into a root that process `pid` holds. */
+export function enterHeldChroot(
+  options: ChrootOptions,
+  held: { readonly pid: string; readonly resolv: 'yes' | 'no' },
+): readonly string[] {
+  const enter = ['nsenter', '-t', held.pid, '-m', '-r', '-w', '--', ...confined(ENTER_NAMESPACES)];
+  return [...enter, 'sh', '-c', ENTER_HELD_SCRIPT, 'chroot', options.into, held.resolv];
+}
+
+function bindWords(options: ChrootOptions): readonly string[] {
+  const binds = [
+    ...(options.binds ?? []).flatMap(({ from, to }) => ['ro', from, to]),
+    ...(options.shares ?? []).flatMap(({ from, to }) => ['rw', from, to]),
+  ];
+  return [String(binds.length / 3), ...binds];
 }
 
 /** fstab(5): fields end at white space. */
@@ -133,38 +156,36 @@ export function throwSetupError(hop: Hop, result: Pick<RunResult, 'status' | 'st
  */
 const BOUNDING = '-sys_time,-sys_boot,-sys_module,-sys_rawio';
 
+const ENTER_NAMESPACES = ['--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child=KILL'];
+const HOLD_NAMESPACES = ['--mount'];
+
 /**
- * Private namespaces. setpriv: an unshare that loses its parent dies too. --kill-child: with unshare dies the script. --fork and --pid: with
- * the script, PID 1 in there, dies everything else.
+ * Private namespaces. setpriv: an unshare that loses its parent dies too. --kill-child: with unshare dies the script.
+ * --fork and --pid: with the script, PID 1 in there, dies everything else.
  */
-const UNSHARE: readonly string[] = [
+const confined = (namespaces: readonly string[]): readonly string[] => [
   'setpriv',
   '--pdeathsig=KILL',
   `--bounding-set=${BOUNDING}`,
   `--inh-caps=${BOUNDING}`,
   '--',
   'unshare',
-  '--mount',
-  '--uts',
-  '--ipc',
-  '--pid',
-  '--fork',
-  '--kill-child=KILL',
+  ...namespaces,
   '--propagation=private',
   '--',
 ];
 
+/** The script's own failures. */
+const FAIL = `
+fail() { echo "${SETUP_MARK}$*" >&2; exit ${SETUP_STATUS}; }`;
+
 /**
- * Arguments: ROOT RESOLV FILES (NAME FROM)×FILES BINDS (ro|rw FROM TO)×BINDS COMMAND…
+ * Arguments: ROOT RESOLV FILES (NAME FROM)×FILES BINDS (ro|rw FROM TO)×BINDS …
  *
  * RESOLV `yes`: cover /etc/resolv.conf. FILES go into a folder of their own on the tmpfs, FROM as fstab(5) has it; with
- * any, mount points that the root lacks are made.
- *
- * The shell stays: it is PID 1, reaps what the command leaves, and its own end ends those. Few programs are started,
- * since every command pays for them.
+ * any, mount points that the root lacks are made. Few programs are started, since every command pays for them.
  */
-const ENTER_SCRIPT = String.raw`
-fail() { echo "${SETUP_MARK}$*" >&2; exit ${SETUP_STATUS}; }
+const PREPARE = String.raw`${FAIL}
 root=$1 resolv=$2 files=$3; shift 3
 exec 3<&0 </dev/null
 umask 022
@@ -206,9 +227,6 @@ for name in invoke-rc.d service start-stop-daemon deb-systemd-invoke; do
   printf '#!/bin/sh\necho "%s $*: not done, no services here" >&2\n' $name > $own/bin/$name
 done
 chmod 755 $own/policy-rc.d $own/bin/*
-if [ -f usr/sbin/policy-rc.d ] && [ ! -L usr/sbin ] && [ ! -L usr/sbin/policy-rc.d ]; then
-  mount -n --bind $own/policy-rc.d usr/sbin/policy-rc.d || fail "cannot cover policy-rc.d"
-fi
 inside() { # no part of the path may be a link: the kernel would follow it to the outside
   seen=. IFS=/
   for part in $1; do
@@ -227,7 +245,13 @@ while [ "$binds" -gt 0 ]; do
   mount -n --bind -o "$1" -- "$2" "./$3" || fail "cannot bind $2"
   shift 3; binds=$((binds - 1))
 done
-set +f
+set +f`;
+
+/** What the root may have, and ours is to be seen instead: a policy-rc.d; an /etc/resolv.conf that leads into /run. */
+const COVER = String.raw`
+if [ -f usr/sbin/policy-rc.d ] && [ ! -L usr/sbin ] && [ ! -L usr/sbin/policy-rc.d ]; then
+  mount -n --bind $own/policy-rc.d usr/sbin/policy-rc.d || fail "cannot cover policy-rc.d"
+fi
 if [ "$resolv" = yes ] && [ -f /etc/resolv.conf ] && [ ! -L etc ] && [ -L etc/resolv.conf ]; then
   link=$(readlink etc/resolv.conf)
   case $link in
@@ -237,7 +261,44 @@ if [ "$resolv" = yes ] && [ -f /etc/resolv.conf ] && [ ! -L etc ] && [ -L etc/re
     *) link= ;;
   esac
   if [ -n "$link" ]; then mkdir -p "$(dirname "$link")" && cat /etc/resolv.conf > "$link"; fi
-fi
+fi`;
+
+/** The shell stays: it is PID 1, reaps what the command leaves, and its own end ends those. */
+const RUN = `
 "$@" <&3 3<&-
 exit $?
 `;
+
+/** Arguments: those of PREPARE, COMMAND… */
+const ENTER_SCRIPT = `${PREPARE}${COVER}${RUN}`;
+
+/**
+ * Arguments: those of PREPARE, ROOT as fstab(5) has it.
+ *
+ * What every command gets of its own is in a table. Its sources have other names than those of PREPARE: "mount -a" passes over
+ * what it takes for mounted. Our folder on /run is kept on /tmp, for as long as it takes to bind it over a new /run.
+ */
+const HOLD_SCRIPT = `${PREPARE}
+mkdir tmp/own && mount -n --bind $own tmp/own || fail "cannot mount in $root"
+{
+  echo 'own-proc /proc proc nosuid,nodev,noexec'
+  echo 'own-run /run tmpfs mode=0755,nosuid,nodev'
+  echo 'own-lock /run/lock tmpfs X-mount.mkdir,mode=0755,nosuid,nodev'
+  echo "$1/tmp/own /run/buildos-chroot none bind,ro,X-mount.mkdir"
+  echo 'own-shm /dev/shm tmpfs mode=1777,nosuid,nodev'
+  echo 'own-tmp /tmp tmpfs mode=1777,nosuid,nodev'
+} > tmp/fstab
+echo "${READY} $$"
+exec cat <&3 >/dev/null
+`;
+
+/** Arguments: ROOT RESOLV COMMAND… */
+const ENTER_HELD_SCRIPT = `${FAIL}
+root=$1 resolv=$2 own=run/buildos-chroot; shift 2
+exec 3<&0 </dev/null
+umask 022
+for at in proc dev run tmp; do [ ! -L $at ] || fail "/$at of $root is not a directory"; done
+mount -n -a -T tmp/fstab --target-prefix "$root" || fail "cannot mount in $root"
+if [ "$resolv" = yes ] && [ -f /etc/resolv.conf ] && [ ! -L etc ] && [ ! -L etc/resolv.conf ] && [ -f etc/resolv.conf ]
+then mount -n --bind -o ro /etc/resolv.conf etc/resolv.conf || fail "cannot cover /etc/resolv.conf of $root"; fi
+${COVER}${RUN}`;

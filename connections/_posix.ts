@@ -17,6 +17,9 @@ import {
   text,
 } from './connection.ts';
 
+/** Words, or words and bytes that go ahead of the program's stdin. */
+type Wrapped = readonly string[] | { readonly words: readonly string[]; readonly first: Uint8Array };
+
 /** What a hop gives posixConnection. */
 export interface PosixHop {
   readonly hop: Hop;
@@ -29,7 +32,7 @@ export interface PosixHop {
   wrap(
     argv: readonly string[],
     options: Pick<RunOptions, 'ownFiles'> & { readonly env: RunOptions['env']; readonly cwd: RunOptions['cwd'] },
-  ): readonly string[] | { readonly words: readonly string[]; readonly first: Uint8Array };
+  ): Wrapped | Promise<Wrapped>;
   /** Looks at every status but 0 before it is reported: an error of the hop itself is thrown from here. */
   examine?(result: Pick<RunResult, 'status' | 'stderr'>): void | Promise<void>;
   /** Ends a run early, where ending our side does not end the other. Bounded; never rejects. */
@@ -50,7 +53,7 @@ export function posixConnection(way: PosixHop): Connection {
     checkArgv(argv);
     const { env, cwd, ...rest } = options;
     if (cwd !== undefined) checkPath(cwd);
-    const wrapped = way.wrap(argv, { env, cwd, ...(rest.ownFiles === true ? { ownFiles: true } : {}) });
+    const wrapped = await way.wrap(argv, { env, cwd, ...(rest.ownFiles === true ? { ownFiles: true } : {}) });
     const plain = isWords(wrapped);
     const words = plain ? wrapped : wrapped.words;
     try {
@@ -142,7 +145,7 @@ export function posixConnection(way: PosixHop): Connection {
   return connection;
 }
 
-const isWords = (wrapped: ReturnType<PosixHop['wrap']>): wrapped is readonly string[] => Array.isArray(wrapped);
+const isWords = (wrapped: Wrapped): wrapped is readonly string[] => Array.isArray(wrapped);
 
 /** The same place by another name: a hop that has nothing to do. */
 export function sameConnection(base: Connection, hop: Hop): Connection {

@@ -42,6 +42,13 @@ export const HAS_SERVICES: Attribute<boolean> = {
   look: async (on) => (await on.run(['test', '-d', '/run/systemd/system'], { okStatus: [0, 1] })).status === 0,
 };
 
+/** Whether one command sees the processes of another. Not so in a chroot.shell, nor behind it. */
+export const SHARES_PROCESSES: Attribute<boolean> = {
+  name: 'sharesProcesses',
+  passesOn: true,
+  look: () => Promise.resolve(true),
+};
+
 interface Known {
   readonly attribute: Attribute<unknown>;
   readonly value: Promise<unknown>;
