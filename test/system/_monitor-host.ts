@@ -40,7 +40,7 @@ const STATUS: z.ZodType<Status> = z.looseObject({
     z.looseObject({
       state: z.string(),
       agent: z.string(),
-      version: z.unknown(),
+      version: z.unknown().optional(),
       error: z.string().exactOptional(),
       hint: z.string().exactOptional(),
     }),
