@@ -11,7 +11,8 @@ import { openChain } from '../connections/open.ts';
 import type { ImageInputs } from '../image/build.ts';
 import { bundle, type Bundle } from '../image/bundle.ts';
 import type { DataStore } from '../properties/data.ts';
-import { type DeployReport, type HostOptions, checkHost, deploy } from '../properties/deploy.ts';
+import { type DeployReport, deploy } from '../properties/deploy.ts';
+import { type HostOptions, checkHost } from '../properties/run.ts';
 import {
   type HostDefinition,
   HostDefinitionError,

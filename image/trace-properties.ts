@@ -4,7 +4,7 @@
  */
 import { type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { DeployProgress } from '../properties/work.ts';
+import type { DeployProgress } from '../properties/run.ts';
 import { groupOrigins, type Origin, writeOrigins } from './trace.ts';
 
 /** What deploy does besides applying properties: it keeps in the root what was applied. */

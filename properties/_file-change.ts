@@ -41,18 +41,30 @@ export function isOwned(found: FileFact, options: FileOptions | undefined, defau
 }
 
 /** chown first: it clears set-uid bits. */
+const ATTRIBUTES = 'chown -h -- "$1" "$3" && chmod -- "$2" "$3"';
+
+/** Sets owner and mode of what is there. */
 export async function setAttributes(
   host: HostWriter,
   path: string,
   options: FileOptions | undefined,
   defaultMode: number,
 ): Promise<void> {
+  const words = attributeWords(options, defaultMode);
+  await tryTo(`set owner and mode of ${path}`, () => host.run(['sh', '-c', ATTRIBUTES, 'set', ...words, path], OWN));
+}
+
+/** Makes a directory and its parents; owner and mode are for the last only. */
+export async function makeDirectory(host: HostWriter, path: string, options: FileOptions | undefined): Promise<void> {
+  const words = attributeWords(options, 0o755);
+  const script = `umask 022; mkdir -p -- "$3" && ${ATTRIBUTES}`;
+  await tryTo(`make the directory ${path}`, () => host.run(['sh', '-c', script, 'make', ...words, path], OWN));
+}
+
+/** `user:group`, and the mode in digits. */
+function attributeWords(options: FileOptions | undefined, defaultMode: number): readonly [string, string] {
   const [user = 'root', group = user] = (options?.owner ?? 'root').split(':');
-  const mode = (options?.mode ?? defaultMode).toString(8).padStart(4, '0');
-  const script = 'chown -h -- "$1" "$3" && chmod -- "$2" "$3"';
-  await tryTo(`set owner and mode of ${path}`, () =>
-    host.run(['sh', '-c', script, 'set', `${user}:${group}`, mode, path], OWN),
-  );
+  return [`${user}:${group}`, (options?.mode ?? defaultMode).toString(8).padStart(4, '0')];
 }
 
 /**
@@ -83,10 +95,8 @@ export async function writeWhole(
   content: Uint8Array,
   options: FileOptions | undefined,
 ): Promise<void> {
-  const [user = 'root', group = user] = (options?.owner ?? 'root').split(':');
-  const mode = (options?.mode ?? 0o644).toString(8).padStart(4, '0');
   const durability = (await host.isLive()) ? 'live' : 'image';
-  const argv = ['sh', '-c', WRITE_SCRIPT, 'write', path, `${user}:${group}`, mode, durability];
+  const argv = ['sh', '-c', WRITE_SCRIPT, 'write', path, ...attributeWords(options, 0o644), durability];
   await tryTo(`write ${path}`, () => host.run(argv, { ...OWN, input: content }));
 }
 

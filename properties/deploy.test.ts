@@ -21,7 +21,7 @@ import {
   defineProperty,
 } from './property.ts';
 import type { PropertyResult } from './attempt.ts';
-import type { DeployProgress } from './work.ts';
+import type { DeployProgress } from './run.ts';
 
 /** A toy host has no files, so no memory. */
 async function deploy(

@@ -7,12 +7,11 @@
  * that is wrong.
  */
 import type { Connection } from '../connections/connection.ts';
-import { DataStore } from './data.ts';
-import type { HostAttrs } from './host-attrs.ts';
-import { type HostDefinition, hostAttrs } from './host-definition.ts';
+import type { PropertyResult } from './attempt.ts';
+import type { FarSide } from './far-side.ts';
+import type { HostDefinition } from './host-definition.ts';
 import {
   type Memory,
-  STATE_FOLDER,
   memoryAfter,
   memoryBefore,
   memoryFacts,
@@ -22,8 +21,8 @@ import {
   writeMemory,
 } from './memory.ts';
 import type { PropertyApplication } from './property.ts';
-import type { PropertyResult } from './attempt.ts';
-import { type DeployProgress, type Run, Work, checkKind } from './work.ts';
+import { type DeployProgress, type HostOptions, beginRun } from './run.ts';
+import { Work } from './work.ts';
 
 /** What became of a host. */
 export interface DeployReport {
@@ -33,7 +32,7 @@ export interface DeployReport {
   readonly durationMs: number;
   /** What left the definition and was taken back. */
   readonly left: readonly PropertyResult[];
-  /** One for each property of the definition, in its order. */
+  /** One for each property of the definition, in its order; those that were done before are left out. */
   readonly results: readonly PropertyResult[];
   /** What was done at the end. */
   readonly atEnd: readonly PropertyResult[];
@@ -41,21 +40,22 @@ export interface DeployReport {
   readonly warnings: readonly string[];
 }
 
-/** What deploy and plan may be told. */
-export interface HostOptions {
-  /** Aborting ends the running command; what was not tried is reported as skipped. */
-  readonly signal?: AbortSignal;
-  /** Where prerequisite data comes from; without it there is none. */
-  readonly data?: DataStore;
-  /** `none`: what was applied is not kept on the host, and nothing is known of earlier runs. Default `keep`. */
-  readonly memory?: 'keep' | 'none';
-  /** Folder on the host for memory and debts; default /var/lib/buildos. */
-  readonly state?: string;
+/** A property of the definition was applied, or failed. */
+export interface DeployStep {
+  /** Its place in the definition. */
+  readonly index: number;
+  readonly result: PropertyResult;
+  /** Whether all that was done so far would be the same whatever comes after it in the definition. */
+  readonly independent: boolean;
 }
 
 /** How to deploy. */
 export interface DeployOptions extends HostOptions {
   readonly onProgress?: (progress: DeployProgress) => void;
+  /** How many of the first properties an earlier run applied to this very root, which nobody has changed since: left out. */
+  readonly done?: number;
+  /** Awaited after each property of the definition. */
+  readonly afterEach?: (step: DeployStep) => Promise<void>;
 }
 
 /** A report with failures, as an error. */
@@ -77,25 +77,6 @@ export class DeployError extends Error {
 }
 
 /**
- * Checks all that can be checked before connecting.
- *
- * @param kind - of the connection that it will be
- * @returns the static facts
- * @throws {InapplicablePropertyError} for a property that makes no sense there
- * @throws {MissingDataError} for data that no source has
- */
-export async function checkHost(
-  definition: HostDefinition,
-  kind: Connection['kind'],
-  data: DataStore = new DataStore(),
-): Promise<HostAttrs> {
-  const attrs = hostAttrs(definition);
-  for (const application of definition.properties) checkKind(application, kind);
-  await data.check(attrs.data);
-  return attrs;
-}
-
-/**
  * Makes the properties of a host hold.
  *
  * @returns a report; a failed property is in it, not thrown
@@ -108,27 +89,21 @@ export async function deploy(
   options: DeployOptions = {},
 ): Promise<DeployReport> {
   const started = performance.now();
-  const data = options.data ?? new DataStore();
-  const attrs = await checkHost(definition, connection.kind, data);
-  const state = options.state ?? STATE_FOLDER;
-  const ends = new Map<string, PropertyApplication>();
-  const run: Run = {
-    attrs,
-    data,
-    state,
+  const at = await beginRun(definition, connection, options, {
     mayAsk: true,
-    signal: options.signal,
     onProgress: options.onProgress ?? (() => undefined),
-    ends,
-    deployInner: async (host, at) => {
-      const { onProgress: _own, ...inner } = options;
-      const { left, results, atEnd } = await deploy(host, at, inner);
+    deployInner: async (host, inner) => {
+      const { onProgress: _progress, afterEach: _each, done: _done, ...rest } = options;
+      const { left, results, atEnd } = await deploy(host, inner, rest);
       return [...left, ...results, ...atEnd];
     },
-  };
-  const work = new Work(run, connection);
-  work.pending = definition.properties;
-  const log = await openLog(definition, connection, work, options);
+  });
+  const { ends } = at.run;
+  const work = new Work(at);
+  const done = options.done ?? 0;
+  const mayOwe = at.needsDebts();
+  at.pending = definition.properties.slice(done);
+  const log = await openLog(definition, connection, at, { ...options, mayOwe });
   const { unapply, warnings } = planLeaving(log.memory, definition);
 
   const left: PropertyResult[] = [];
@@ -137,19 +112,22 @@ export async function deploy(
   }
   const results: PropertyResult[] = [];
   for (const [index, application] of definition.properties.entries()) {
-    work.pending = definition.properties.slice(index);
-    results.push(await work.top(application, { index, count: definition.properties.length }, 'apply'));
+    if (index < done) continue;
+    at.pending = definition.properties.slice(index);
+    const result = await work.top(application, { index, count: definition.properties.length }, 'apply');
+    results.push(result);
+    await options.afterEach?.({ index, result, independent: ends.size === 0 && !at.run.attrsUsed });
   }
   const atEnd: PropertyResult[] = [];
-  for (const [key, application] of work.aborted ? [] : ends) {
+  for (const [key, application] of at.aborted ? [] : ends) {
     const result = await work.top(application, { index: atEnd.length, count: ends.size }, 'apply');
     atEnd.push(result);
-    if (result.outcome === 'changed' || result.outcome === 'ok') await work.debts.payEnd(key);
+    if (result.outcome === 'changed' || result.outcome === 'ok') await at.debts.payEnd(key);
   }
   const stuck = left
     .filter(({ outcome }) => outcome !== 'changed' && outcome !== 'ok')
     .map(({ application }) => application);
-  if (!work.aborted) await log.close(stuck);
+  if (!at.aborted) await log.close(stuck);
   const outcome = outcomeOf([...left, ...results, ...atEnd]);
   return { host: definition.name, outcome, durationMs: performance.now() - started, left, results, atEnd, warnings };
 }
@@ -183,23 +161,24 @@ interface Log {
 async function openLog(
   definition: HostDefinition,
   connection: Connection,
-  work: Work,
-  options: DeployOptions,
+  at: FarSide,
+  options: DeployOptions & { readonly mayOwe: boolean },
 ): Promise<Log> {
-  if (options.memory === 'none' && !work.needsDebts()) return { memory: undefined, close: async () => undefined };
-  const where = { state: options.state ?? STATE_FOLDER, name: definition.name };
+  if (options.memory === 'none' && !options.mayOwe) return { memory: undefined, close: async () => undefined };
+  const where = { state: at.run.state, name: definition.name };
   const wants = options.memory === 'none' ? [] : memoryFacts(where.state, where.name);
-  await work.loadDebts(wants);
+  await at.loadDebts(wants);
   if (options.memory === 'none') return { memory: undefined, close: async () => undefined };
-  const memory = await readMemory(work.facts, where.state, where.name);
-  const known = work.facts.text(memoryPath(where.state, where.name));
+  const memory = await readMemory(at.facts, where.state, where.name);
+  const known = at.facts.text(memoryPath(where.state, where.name));
   const run: Connection['run'] = (argv, runOptions) => connection.run(argv, runOptions);
-  const before = memoryBefore(memory, definition);
-  const text = before === memory ? known : await writeMemory(run, work.facts, where, before, known);
+  const before = options.memory === 'at-end' ? memory : memoryBefore(memory, definition);
+  const text =
+    before === undefined || before === memory ? known : await writeMemory(run, at.facts, where, before, known);
   return {
     memory,
     close: async (stuck) => {
-      await writeMemory(run, work.facts, where, memoryAfter(definition, stuck), text);
+      await writeMemory(run, at.facts, where, memoryAfter(definition, stuck), text);
     },
   };
 }

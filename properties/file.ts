@@ -12,6 +12,7 @@ import {
   isLink,
   isOwned,
   keepAttributes,
+  makeDirectory,
   removeFile,
   rewrite,
   setAttributes,
@@ -199,8 +200,8 @@ export const directory: (path: string, options?: FileOptions) => PropertyApplica
     return found?.type === 'directory' && isOwned(found, options, 0o755);
   },
   apply: async (host, path, options) => {
-    await host.run(['mkdir', '-p', '--', path], OWN);
-    await setAttributes(host, path, options, 0o755);
+    if (host.facts.file(path)?.type === 'directory') await setAttributes(host, path, options, 0o755);
+    else await makeDirectory(host, path, options);
   },
   checkUnapplied: ({ facts }, path) => facts.file(path) === undefined,
   unapply: async (host, path) => {

@@ -80,8 +80,8 @@ function liveHost(fstab: string): LiveHost {
     );
   const run: Connection['run'] = async (argv, options = {}) => {
     const [program = '', ...words] = argv;
+    if (argv.join(' ') === 'test -d /run/systemd/system') return answer(0);
     if (program === 'sh') {
-      if (argv[2] === 'test -d /run/systemd/system') return answer(0);
       if (argv[2]?.includes('/run/systemd/container') === true) return answer(1);
       const input = typeof options.input === 'string' ? { input: inFolder(options.input) } : {};
       const result = await local.run(argv.map(inFolder), { ...options, ...input });

@@ -4,12 +4,11 @@
  * What it cannot know is said too: `unknown` stands where only trying tells, such as a property without a check.
  */
 import type { Connection } from '../connections/connection.ts';
-import { DataStore } from './data.ts';
-import { type HostOptions, checkHost } from './deploy.ts';
 import type { HostDefinition } from './host-definition.ts';
-import { STATE_FOLDER, memoryFacts, planLeaving, readMemory } from './memory.ts';
-import type { PlannedProperty, PropertyApplication } from './property.ts';
-import { type Run, Work } from './work.ts';
+import { memoryFacts, planLeaving, readMemory } from './memory.ts';
+import { Planner } from './planner.ts';
+import type { PlannedProperty } from './property.ts';
+import { type HostOptions, beginRun } from './run.ts';
 
 /** What deploying would do. */
 export interface HostPlan {
@@ -36,37 +35,26 @@ export async function planHost(
   connection: Connection,
   options: HostOptions = {},
 ): Promise<HostPlan> {
-  const data = options.data ?? new DataStore();
-  const attrs = await checkHost(definition, connection.kind, data);
-  const state = options.state ?? STATE_FOLDER;
-  const ends = new Map<string, PropertyApplication>();
-  const run: Run = {
-    attrs,
-    data,
-    state,
+  const at = await beginRun(definition, connection, options, {
     mayAsk: false,
-    signal: options.signal,
     onProgress: () => undefined,
-    ends,
-    planInner: async (host, at) => {
-      const { left, properties, atEnd } = await planHost(host, at, options);
+    planInner: async (host, inner) => {
+      const { left, properties, atEnd } = await planHost(host, inner, options);
       return [...left, ...properties, ...atEnd];
     },
-  };
-  const work = new Work(run, connection);
-  work.pending = definition.properties;
+  });
+  const { state, ends } = at.run;
+  const planner = new Planner(at);
   const remembers = options.memory !== 'none';
-  if (remembers || work.needsDebts()) {
-    await work.loadDebts(remembers ? memoryFacts(state, definition.name) : []);
-  }
-  const memory = remembers ? await readMemory(work.facts, state, definition.name) : undefined;
+  if (remembers || at.needsDebts()) await at.loadDebts(remembers ? memoryFacts(state, definition.name) : []);
+  const memory = remembers ? await readMemory(at.facts, state, definition.name) : undefined;
   const leaving = planLeaving(memory, definition);
   const left: PlannedProperty[] = [];
-  for (const application of leaving.unapply) left.push(...(await work.planUnapplied(application)));
+  for (const application of leaving.unapply) left.push(...(await planner.planUnapplied(application)));
   const properties: PlannedProperty[] = [];
-  for (const application of definition.properties) properties.push(...(await work.plan(application)));
+  for (const application of definition.properties) properties.push(...(await planner.plan(application)));
   const atEnd: PlannedProperty[] = [];
-  for (const application of ends.values()) atEnd.push(...(await work.plan(application)));
+  for (const application of ends.values()) atEnd.push(...(await planner.plan(application)));
   const pending = [...left, ...properties, ...atEnd].some(({ state: found }) => found !== 'ok');
   return {
     host: definition.name,
