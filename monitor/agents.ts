@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { callHelper } from '../helper/client.ts';
 import type { Paths } from './paths.ts';
-import type { AgentReport, SeenAgent } from './state.ts';
+import type { SeenAgent } from './event.ts';
+import type { AgentReport } from './state.ts';
 
 /** An agent's tasks, with everything about them, fit into much less. */
 const MAX_STATE_BYTES = 256 * 1024;

@@ -8,14 +8,14 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { EMPTY_BUDGET, recordReboot } from './budget.ts';
 import { plan } from './plan.ts';
+import type { Event } from './event.ts';
+import { next } from './next.ts';
 import {
   type Clock,
-  type Event,
   type Found,
   type MonitorState,
   type Start,
   TIMING,
-  next,
   startState,
   targetsKey,
   targetsOf,

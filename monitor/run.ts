@@ -4,7 +4,7 @@
  *     plan(state) ──► steps ──► perform(step) ──► events ──► next(state, event) ──► plan(state) …
  *
  * Steps run beside each other, since a bootstrap takes minutes; whatever they find out comes back as an event. All
- * decisions are in plan.ts and state.ts. The round also feeds the watchdog, so a round that stops is noticed.
+ * decisions are in plan.ts and next.ts. The round also feeds the watchdog, so a round that stops is noticed.
  */
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { uptime } from 'node:os';
@@ -28,17 +28,9 @@ import { type Log, limitRate, openLog } from './log.ts';
 import type { Paths } from './paths.ts';
 import { isRebootOverdue, plan } from './plan.ts';
 import { checkImage, checkToolchain } from './published.ts';
-import {
-  type Clock,
-  type Event,
-  type Found,
-  type MonitorState,
-  TIMING,
-  type Timing,
-  next,
-  startState,
-  targetsKey,
-} from './state.ts';
+import type { Event } from './event.ts';
+import { next } from './next.ts';
+import { type Clock, type Found, type MonitorState, TIMING, type Timing, startState, targetsKey } from './state.ts';
 import { formatStatus, formatStatusLine, parseEvents, statusOf } from './status.ts';
 import { type Step, describe, isNoteworthy, keyOf } from './step.ts';
 import { listIdOf, troubleOf, tryToolchain } from './toolchain.ts';

@@ -5,7 +5,9 @@ import { test } from 'node:test';
 import type { TransferEvent } from '../tftp/transfer-event.ts';
 import { TransferStats } from '../tftp/stats.ts';
 import { EMPTY_BUDGET } from './budget.ts';
-import { type Clock, type Event, type MonitorState, TIMING, next, startState } from './state.ts';
+import type { Event } from './event.ts';
+import { next } from './next.ts';
+import { type Clock, type MonitorState, TIMING, startState } from './state.ts';
 import { formatStatus, parseEvents, statusOf } from './status.ts';
 
 const TESTDATA = join(import.meta.dirname, 'testdata');

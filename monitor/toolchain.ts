@@ -20,7 +20,8 @@ import { writeAtomically } from './atomic-file.ts';
 import { type FetchLimits, fetchText } from './fetch.ts';
 import type { Log } from './log.ts';
 import type { Paths } from './paths.ts';
-import type { Event, Trouble } from './state.ts';
+import type { Event } from './event.ts';
+import type { Trouble } from './state.ts';
 import { fetchToolchainFiles, isThere, sha256Of } from './toolchain-files.ts';
 import {
   MAX_FILES,
