@@ -50,7 +50,12 @@ Prerequisite data (passwords, keys) is named CONTEXT/NAME. Sources for --data:
 /** The store of the sources that were asked for. */
 export function dataStore(wanted: readonly string[] | undefined): DataStore {
   const defaults = ['env', 'credentials', ...(process.stdin.isTTY ? ['ask'] : [])];
-  return new DataStore((wanted ?? defaults).flatMap(sourceOf));
+  return new DataStore(dataSources(wanted ?? defaults));
+}
+
+/** The sources by what they are called on the command line. */
+export function dataSources(wanted: readonly string[]): readonly DataSource[] {
+  return wanted.flatMap(sourceOf);
 }
 
 function sourceOf(text: string): readonly DataSource[] {

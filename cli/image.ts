@@ -7,6 +7,7 @@ import { SNAPSHOT_URL } from '../image/deb-cache.ts';
 import type { Hardware } from '../image/module-classes.ts';
 import { formatTimings } from '../image/timings.ts';
 import { makeFolder } from '../image/work-folder.ts';
+import { DATA_HELP, dataOption, dataSources } from './host-options.ts';
 import { DEFAULT_HOST, findLock, HOST_HELP, loadImageHost, lockOptions } from './image-host.ts';
 import { diffCommand, explainCommand } from './image-inspect.ts';
 import { pruneCommand } from './image-prune.ts';
@@ -42,6 +43,7 @@ interface BuildArguments {
   readonly snapshot: string;
   readonly offline?: true;
   readonly fresh?: true;
+  readonly data?: readonly string[];
   readonly note: string;
   readonly timings?: boolean;
   readonly json?: boolean;
@@ -61,11 +63,12 @@ function buildCommand(): Command {
     .option('--mirror <url>', 'Debian mirror', urlOf)
     .option('--snapshot <url>', 'asked for versions that the mirror has no more', urlOf, SNAPSHOT_URL)
     .option('--note <text>', 'a line for /etc/buildos-note in the image', '')
+    .addOption(dataOption().default(undefined, 'none'))
     .option('--timings', 'print how long each step took')
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      `${HOST_HELP}\n\nThe image is kept in <work>/images/<build id>; "buildos image publish" makes it bootable.`,
+      `${HOST_HELP}\n${DATA_HELP}\n\nAn image is published for all to read: it gets data that the definition calls public, and no secrets.\nThe image is kept in <work>/images/<build id>; "buildos image publish" makes it bootable.`,
     )
     .action(build);
   for (const option of [...lockOptions(), ...archiveOptions()]) command.addOption(option);
@@ -90,6 +93,7 @@ async function build(name: string, options: BuildArguments): Promise<void> {
     snapshot: options.snapshot,
     signal: interrupt.signal,
     archives: options.offline ? 'offline' : options.fresh ? 'must-answer' : 'ask',
+    ...(options.data !== undefined && { data: dataSources(options.data) }),
     ...(lock !== undefined && { lock }),
     ...(options.mirror !== undefined && { mirror: options.mirror }),
     onProgress: (line) => process.stderr.write(`${line}\n`),

@@ -8,11 +8,15 @@ import type { PackageLock } from '../manifests/package-lock.ts';
 import { bootstrapRoot } from './bootstrap.ts';
 import { fetchPackages, type FetchOptions } from './deb-cache.ts';
 import { EPOCH_SECONDS } from './epoch.ts';
+import { sourceDigest, SOURCES } from './source-digest.ts';
 import { type Entry, fileOf, keyOf, type Store } from './store.ts';
+import { readPackage, removeOldPackages } from './unpacked-package.ts';
 import type { Workshop } from './workshop.ts';
 
 /** The one file of a root. */
 export const ROOT_FILE = 'root.squashfs';
+
+const FORM_DIGITS = 16;
 
 /** What a root is made from. */
 export interface BaseRootOptions extends Omit<FetchOptions, 'cache'> {
@@ -49,16 +53,22 @@ export async function findOrMakeBaseRoot(
   const { store, lock, code } = options;
   return await store.findOrMake('roots', baseRootKey(lock, code), async (out) => {
     options.onStep?.('fetch packages');
-    const debs = await fetchPackages({ ...options, cache: store.folder });
+    const form = await packageForm(store);
+    const sinceMs = Date.now();
+    const unpacked = unpackInTurn(options.workshop, form);
+    const debs = await fetchPackages({ ...options, cache: store.folder, onFetched: unpacked.add });
+    await unpacked.done();
     const workshop = await options.workshop();
     const root = join(workshop.folder, 'bootstrap');
     await bootstrapRoot(workshop, {
       lock,
       debs,
       root,
+      form,
       ...(options.onStep && { onStep: options.onStep }),
       ...(options.signal && { signal: options.signal }),
     });
+    await removeOldPackages(join(store.folder, 'debs'), { sinceMs });
     // By another name: what is mounted on it there is not seen by who packs it here.
     const shown = join(workshop.folder, 'base');
     await workshop.on.run(['sh', '-c', 'mkdir "$1" && mount --bind -o ro "$0" "$1"', root, shown]);
@@ -72,6 +82,30 @@ export async function findOrMakeBaseRoot(
     });
     return {};
   });
+}
+
+/** The name of what our code unpacks packages to. */
+async function packageForm(store: Store): Promise<string> {
+  const source = join(SOURCES, 'image/unpacked-package.ts');
+  return (await sourceDigest([source], { cache: store.folder })).slice(0, FORM_DIGITS);
+}
+
+/** Unpacks packages one after the other, while others are fetched; what fails here is told when a root is made of them. */
+function unpackInTurn(
+  workshop: BaseRootOptions['workshop'],
+  form: string,
+): { readonly add: (deb: string) => void; readonly done: () => Promise<void> } {
+  let last = Promise.resolve();
+  const unpack = async (deb: string): Promise<void> => {
+    const { on } = await workshop();
+    await readPackage(on, deb, { form });
+  };
+  return {
+    add: (deb) => {
+      last = last.then(() => unpack(deb)).catch(() => undefined);
+    },
+    done: () => last,
+  };
 }
 
 /** Mounts a root in the workshop, read-only; gone with the workshop. */

@@ -20,7 +20,7 @@ import { openChain } from '../connections/open.ts';
 import type { Effort } from '../host/squashfs.ts';
 import { formatImageManifest, type ImageManifest, type ImagePackage } from '../manifests/image-manifest.ts';
 import type { PackageLock } from '../manifests/package-lock.ts';
-import { DataStore } from '../properties/data.ts';
+import type { DataSource, DataStore } from '../properties/data.ts';
 import { type DeployReport, checkReport, deploy } from '../properties/deploy.ts';
 import { type HostAttrs, emptyAttrs } from '../properties/host-attrs.ts';
 import { type HostDefinition, definitionDigest, hostAttrs } from '../properties/host-definition.ts';
@@ -30,6 +30,7 @@ import { type Bundle, findOrBundle } from './bundle.ts';
 import { type BuiltImage, formatBuiltImage, IMAGE_JSON, readImage } from './built-image.ts';
 import { DiskFullError, isDiskFull } from './disk-full.ts';
 import { atEpoch } from './epoch.ts';
+import { type DataOfImage, readImageData } from './image-data.ts';
 import { announceBuild } from './in-use.ts';
 import { mountOverlay, packChanges, packPackages } from './layers.ts';
 import { type Archives, checkLock, chooseFromArchives, debianArchives, withMirror } from './lock.ts';
@@ -84,6 +85,8 @@ export interface BuildOptions {
   readonly hardware?: Hardware;
   /** How hard to compress the root; default `quick`. */
   readonly effort?: Effort;
+  /** Where public data comes from that properties ask for; default nowhere. */
+  readonly data?: readonly DataSource[];
   readonly note?: string;
   /** Whether to work in RAM; default: when there is enough. */
   readonly ram?: boolean;
@@ -168,8 +171,8 @@ class Build {
     }));
     const definition = this.#options.definition({ programs, note: this.#options.note ?? '' });
     const attrs = hostAttrs(definition);
-    // Nobody gives an image data: told now, not after its packages were installed.
-    await new DataStore().check(attrs.data);
+    // Told now, not after its packages were installed.
+    const data = await readImageData(definition, this.#options.data ?? []);
     const [code, tools] = await this.#timed('inputs', async () => [await this.#code(), await findTools()] as const);
     const lock = await this.#timed('choose packages', async () => {
       const { lock: given, mirror, signal } = this.#options;
@@ -189,7 +192,7 @@ class Build {
         ...(signal && { signal }),
       });
     });
-    const inputs: Inputs = { definition, attrs, lock, code, tools, node, programs, hardware, effort };
+    const inputs: Inputs = { definition, attrs, data, lock, code, tools, node, programs, hardware, effort };
     const buildId = buildIdOf(inputs);
     const folder = join(this.#work, 'images', buildId);
     const there = await findBuilt(folder);
@@ -229,7 +232,7 @@ class Build {
     inputs: Inputs,
     workshop: () => Promise<Workshop>,
   ): Promise<{ readonly layers: readonly Entry[]; readonly properties: readonly PropertyOutcome[] }> {
-    const { definition, attrs, lock, code, tools, hardware, effort } = inputs;
+    const { definition, attrs, data, lock, code, tools, hardware, effort } = inputs;
     const { excludes } = attrs;
     const rootKey = baseRootKey(lock, code.root);
     const [base, upper] = splitDefinition(definition);
@@ -273,7 +276,8 @@ class Build {
       });
 
     // What is applied below a layer of properties is in its key; so is the whole definition in that of the last.
-    const common = { rootKey, layers: code.layers, properties: code.properties, tools, excludes, effort };
+    const { digests } = data;
+    const common = { rootKey, layers: code.layers, properties: code.properties, tools, excludes, effort, digests };
     const baseKey = keyOf({ kind: 'properties 1', ...common, definition: definitionDigest(base) });
     const baseUpper = once(async () => {
       const { entry } = await this.#timedEntry('apply properties', () =>
@@ -283,6 +287,7 @@ class Build {
           this.#say(`Applying ${base.properties.length} properties`);
           return await this.#apply(at, {
             definition: base,
+            data: data.store,
             root: lowest,
             below: [],
             out,
@@ -304,6 +309,7 @@ class Build {
           this.#options.onStep?.('apply programs');
           return await this.#apply(at, {
             definition: upper,
+            data: data.store,
             root: lowest,
             below: [first],
             out,
@@ -329,6 +335,7 @@ class Build {
     workshop: Workshop,
     options: {
       readonly definition: HostDefinition;
+      readonly data: DataStore;
       readonly root: string;
       readonly below: readonly Entry[];
       readonly out: string;
@@ -337,11 +344,11 @@ class Build {
       readonly above: 'layers' | 'nothing';
     },
   ): Promise<Readonly<Record<string, string>>> {
-    const { definition, root, out, excludes, effort, above } = options;
+    const { definition, data, root, out, excludes, effort, above } = options;
     const { upper, merged } = await mountOverlay(workshop, root, options.below);
     await using chain = await openChain([...workshop.chain, ['chroot', { into: merged }]]);
     const trace = new PropertyTrace(workshop.seen(upper));
-    const report = await deploy(definition, atEpoch(chain), { ...this.#signal, onProgress: trace.note });
+    const report = await deploy(definition, atEpoch(chain), { data, ...this.#signal, onProgress: trace.note });
     checkReport(report);
     await trace.record(out);
     await workshop.on.run(['umount', merged]);
@@ -412,6 +419,7 @@ class Build {
 interface Inputs {
   readonly definition: HostDefinition;
   readonly attrs: HostAttrs;
+  readonly data: DataOfImage;
   readonly lock: PackageLock;
   readonly code: Code;
   /** Digest of the programs of this machine whose version shows in the result. */
@@ -440,6 +448,7 @@ function buildIdOf(inputs: Inputs): string {
   const data = {
     format: 2,
     definition: definitionDigest(definition),
+    data: inputs.data.digests,
     root: baseRootKey(lock, code.root),
     code: [code.layers, code.properties, code.pack],
     tools,

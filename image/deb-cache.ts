@@ -50,6 +50,8 @@ export interface FetchOptions {
   readonly laterMs?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (line: string) => void;
+  /** Told each package that was fetched, once it is in the cache: the processor waits while others come. */
+  readonly onFetched?: (file: string) => void;
 }
 
 /** A package cannot be had. */
@@ -165,6 +167,7 @@ async function fetchOne(
     for (let tries = 1; ; tries += 1) {
       try {
         await download(url, each, file, options);
+        options.onFetched?.(file);
         return;
       } catch (error) {
         options.signal.throwIfAborted();

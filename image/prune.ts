@@ -145,7 +145,8 @@ async function lookAt(kind: string, folder: string, name: string): Promise<reado
   const path = join(folder, name);
   if (LEFT_OVER.test(name)) return [await itemOf('left-over', path)];
   if (kind === 'debs') {
-    const sha256 = /^([0-9a-f]{64})\.deb$/.exec(name)?.[1];
+    // Beside a package there is what it unpacks to (unpacked-package.ts).
+    const sha256 = /^([0-9a-f]{64})\.(deb|[0-9a-f]+\.unpacked)$/.exec(name)?.[1];
     return sha256 === undefined ? [] : [{ ...(await itemOf('package', path)), needs: [sha256] }];
   }
   if (kind === 'choices') {

@@ -2,7 +2,7 @@
  * Prerequisite data: what a property needs and a definition must not hold, such as passwords and private keys.
  *
  * It is named by a pair, context and name (`example.org`, `tls.key`), and looked for in several sources, all on the
- * controller. The newest version counts. All of it is treated as secret.
+ * controller. The newest version counts. All of it is treated as secret, but for what a definition calls public.
  */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -17,6 +17,8 @@ export type DataRef = {
   readonly context: string;
   /** What it is, such as `tls.key`. */
   readonly name: string;
+  /** Everybody may know it: it is shown, and may become part of an image. */
+  readonly public?: true;
 };
 
 /** A place where data may be. */
@@ -42,7 +44,7 @@ export class MissingDataError extends Error {
     this.refs = refs;
     this.hint =
       sources.length === 0
-        ? 'What is made for many, such as an image, has no secrets: leave the property out there, and deploy it to the host.'
+        ? 'Say where it is: --data tree:FOLDER, for a file FOLDER/CONTEXT/NAME. What is made for many, such as a machine, has no secrets: leave the property out there, and deploy it to the host.'
         : 'Put it into a file FOLDER/CONTEXT/NAME and say --data tree:FOLDER, or see "buildos host deploy --help".';
   }
 }
@@ -52,8 +54,9 @@ export const DATA_REF: z.ZodType<DataRef> = z
   .strictObject({
     context: textThat(isRefPart, 'like "example.org": letters, digits and ._@+-, parts joined by "/"'),
     name: textThat(isRefPart, 'like "tls.key": letters, digits and ._@+-, parts joined by "/"'),
+    public: z.literal(true).exactOptional(),
   })
-  .meta({ title: '{ context: string; name: string }' });
+  .meta({ title: '{ context: string; name: string; public?: true }' });
 
 /** `example.org/tls.key` */
 export function describeRef({ context, name }: DataRef): string {
@@ -96,7 +99,7 @@ export class DataStore {
     if (found === undefined) throw new MissingDataError([ref], this.#sources);
     const reading = found.read().then((content) => {
       const secret = new Secret(content);
-      this.mask.add(secret);
+      if (ref.public !== true) this.mask.add(secret);
       return secret;
     });
     this.#read.set(key, reading);

@@ -114,7 +114,7 @@ export const hasData: (path: string, data: DataRef, options?: FileOptions) => Pr
   kind: 'posix',
   about:
     'A file has prerequisite data as its content, such as a private key; by default only root may read it. Its bytes are ' +
-    'in no definition, message, plan or memory. Unapplied: the file goes away.',
+    'in no definition, message, plan or memory, unless they are called public. Unapplied: the file goes away.',
   example: [
     '/etc/ssl/private/my-host.key',
     { context: 'my-host', name: 'tls.key' },
@@ -123,7 +123,11 @@ export const hasData: (path: string, data: DataRef, options?: FileOptions) => Pr
   args: [
     PATH_ARG,
     arg('data', DATA_REF, 'context and name of the data'),
-    arg('options', FILE_OPTIONS.optional(), 'permission bits (default 0600) and owner (default root)'),
+    arg(
+      'options',
+      FILE_OPTIONS.optional(),
+      'permission bits (default 0600, of public data 0644) and owner (default root)',
+    ),
   ],
   manages: managesPath,
   touches: 'own-files',
@@ -132,17 +136,27 @@ export const hasData: (path: string, data: DataRef, options?: FileOptions) => Pr
   data: (_path, data) => [data],
   facts: (path) => [{ fact: 'file', path, digest: true }],
   check: async (host, path, data, options) =>
-    isFile(host.facts.file(path), digestOf((await host.data(data)).reveal()), { mode: 0o600, ...options }),
-  plan: (host, path) => [`${host.facts.file(path) === undefined ? '+++' : '~~~'} ${path}: [secret]`],
+    isFile(host.facts.file(path), digestOf((await host.data(data)).reveal()), { mode: modeOf(data), ...options }),
+  plan: async (host, path, data, options) => {
+    if (data.public !== true) return [`${host.facts.file(path) === undefined ? '+++' : '~~~'} ${path}: [secret]`];
+    return await describeTextChange(
+      host,
+      path,
+      Buffer.from((await host.data(data)).reveal()).toString('utf8'),
+      options,
+    );
+  },
   apply: async (host, path, data, options) => {
-    const secret = (await host.data(data)).reveal();
-    const wanted = { mode: 0o600, ...options };
-    if (isContent(host.facts.file(path), digestOf(secret))) await setAttributes(host, path, wanted, 0o600);
-    else await writeWhole(host, path, secret, wanted);
+    const content = (await host.data(data)).reveal();
+    const wanted = { mode: modeOf(data), ...options };
+    if (isContent(host.facts.file(path), digestOf(content))) await setAttributes(host, path, wanted, modeOf(data));
+    else await writeWhole(host, path, content, wanted);
   },
   checkUnapplied: ({ facts }, path) => facts.file(path) === undefined,
   unapply: async (host, path) => await removeFile(host, path),
 });
+
+const modeOf = (data: DataRef): number => (data.public === true ? 0o644 : 0o600);
 
 /** A file has these lines somewhere; those that lack are put at its end. Unapplied: they are taken out. */
 export const hasLines: (path: string, lines: readonly string[]) => PropertyApplication = defineProperty<
