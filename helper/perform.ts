@@ -77,7 +77,7 @@ export function lockOf(verb: Verb): string | undefined {
  */
 export async function perform(verb: Verb, host: Host, gone: AbortSignal): Promise<Replies[Verb['verb']]> {
   const { on, layout, log } = host;
-  const change = (steps: readonly Step[]): Promise<readonly string[]> => run(steps, on, layout, log);
+  const change = (steps: readonly Step[]): Promise<void> => run(steps, on, layout, log);
   switch (verb.verb) {
     case 'machine.snapshot': {
       await checkVolume(on, verb.volume, layout);
@@ -96,8 +96,8 @@ export async function perform(verb: Verb, host: Host, gone: AbortSignal): Promis
       await checkVolume(on, verb.volume, layout);
       const found = await findBuild(on, verb.volume, verb.build, layout);
       const steps = planStart(verb, { ...found, resolved: await findResolved(on) }, layout);
-      const warnings = await change(steps);
-      return { unit: machineUnit(verb.build), started: steps.length > 0, warnings };
+      await change(steps);
+      return { unit: machineUnit(verb.build), started: steps.length > 0 };
     }
     case 'machine.stop':
       return stop(machineUnit(verb.build), on, change);

@@ -6,32 +6,40 @@ import { loadRuleset } from '../host/nft.ts';
 import * as systemd from '../host/systemd.ts';
 import { closePort, openPort, tableRuleset } from './firewall.ts';
 import type { Layout } from './names.ts';
+import { RefusedError } from './plan.ts';
 import { type Step, describe } from './step.ts';
 
 /**
- * Performs steps in order, and stops at the first that fails.
+ * Performs steps in order, and stops at the first that fails. Only a port that cannot be closed holds nothing up: what is
+ * left of a build has to go, and a machine that gets its address closes it first.
  *
  * @param log - gets a line before each step
- * @returns warnings: steps that failed and that a host can do without
  */
 export async function run(
   steps: readonly Step[],
   on: Connection,
   layout: Layout,
   log: (line: string) => void,
-): Promise<readonly string[]> {
-  const warnings: string[] = [];
+): Promise<void> {
   for (const step of steps) {
     log(describe(step));
     try {
       await perform(step, on, layout);
     } catch (error) {
-      if (!(error instanceof CommandError) || (step.kind !== 'open-port' && step.kind !== 'close-port')) throw error;
-      warnings.push(`The machines' firewall is not complete: ${error.message}`);
+      if (!(error instanceof CommandError)) throw error;
+      if (step.kind === 'open-port') throw withoutFirewall(step.build, error);
+      if (step.kind !== 'close-port') throw error;
       log(`warning: ${error.message}`);
     }
   }
-  return warnings;
+}
+
+/** Fails closed: a machine without it would reach what other machines write, and the host's own services. */
+function withoutFirewall(build: string, error: CommandError): RefusedError {
+  return new RefusedError(
+    `Cannot start build ${build}: the machines' firewall cannot be loaded: ${error.message}`,
+    'is the program nft there (package nftables), and does the kernel have nf_tables?',
+  );
 }
 
 async function perform(step: Step, on: Connection, layout: Layout): Promise<void> {

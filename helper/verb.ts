@@ -69,8 +69,6 @@ export interface Replies {
     readonly unit: string;
     /** false: it ran already */
     readonly started: boolean;
-    /** locks that could not be set here, such as the firewall; empty on a complete host */
-    readonly warnings: readonly string[];
   };
   readonly 'machine.stop': { readonly wasRunning: boolean };
   readonly 'machine.list': { readonly builds: readonly BuildRemains[] };

@@ -8,7 +8,7 @@ import { describe } from './step.ts';
 import type { Step } from './step.ts';
 
 export interface RunOptions extends CallOptions {
-  /** Gets a line before each step, and warnings. */
+  /** Gets a line before each step. */
   readonly onStep?: (line: string) => void;
 }
 
@@ -63,8 +63,7 @@ async function perform(step: Step, options: RunOptions): Promise<void> {
     }
     case 'start': {
       const { volume, build, toolchain, place, limits } = step;
-      const reply = await callHelper({ verb: 'machine.start', volume, build, toolchain, ...place, ...limits }, options);
-      for (const warning of reply.warnings) options.onStep?.(`warning: ${warning}`);
+      await callHelper({ verb: 'machine.start', volume, build, toolchain, ...place, ...limits }, options);
       return;
     }
     case 'stop':

@@ -92,7 +92,7 @@ export class FakeHelper implements AsyncDisposable {
         return { path: this.#folder };
       case 'machine.start':
         this.#start(verb);
-        return { unit: 'fake', started: true, warnings: [] };
+        return { unit: 'fake', started: true };
       case 'machine.wait':
         await sleep(300);
         return this.#end(verb.build);

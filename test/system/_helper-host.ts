@@ -18,6 +18,8 @@ export interface HostOptions {
   /** the network namespace that plays the host's */
   readonly netns: string;
   readonly log?: (line: string) => void;
+  /** programs that the host lacks */
+  readonly lacks?: readonly string[];
   /** the n-th program never starts; {@link HANGS} is logged */
   readonly hangAt?: number;
 }
@@ -38,6 +40,8 @@ export function openHost(options: HostOptions): Host {
     }
     const said = runSystemd(argv, join(options.folder, 'units'));
     if (said !== undefined) return { status: 0, stdout: Buffer.from(said), stderr: Buffer.alloc(0) };
+    const [program = ''] = argv;
+    if (options.lacks?.includes(program) === true) return local.run([`/nonexistent/${program}`]);
     // Not `ip netns exec`: it has a mount namespace of its own, in which a new network namespace's file would be lost.
     return local.run(['nsenter', `--net=/run/netns/${options.netns}`, '--', ...argv], runOptions);
   };
