@@ -7,6 +7,10 @@ import { type BootFigures, QUESTIONS, readFigures } from './stamps.ts';
 
 const MEMORY_MIB = 2048;
 
+/** Bounded: without an agent the figures say so. */
+const AGENT_READY =
+  'n=0; until grep -q agent-ready: /build/tftp/status.json || [ $((n += 1)) -gt 60 ]; do sleep 2; done';
+
 export type BootableImage = Pick<BuiltImage, 'kernel' | 'initrd' | 'kernelArgs'>;
 
 export interface MeasureOptions {
@@ -15,6 +19,10 @@ export interface MeasureOptions {
   readonly timeoutMs?: number;
   /** How often it is booted at most; default 1. */
   readonly boots?: number;
+  /** More kernel arguments. */
+  readonly append?: readonly string[];
+  /** Waits for the agent, too. */
+  readonly untilAgent?: boolean;
   /** True of figures that need no other boot. */
   readonly isEnough?: (figures: BootFigures) => boolean;
 }
@@ -46,7 +54,14 @@ const lastOf = ({ phases }: BootFigures): number => phases.at(-1)?.end ?? Infini
 
 async function bootOnce(image: BootableImage, folder: string, options: MeasureOptions): Promise<BootFigures> {
   // "Reached target multi-user" is the sign to ask; what the kernel itself says would cost instructions.
-  const args = ['console=ttyS0', 'loglevel=3', 'systemd.show_status=1', SHELL_ARGUMENT, ...image.kernelArgs];
+  const args = [
+    'console=ttyS0',
+    'loglevel=3',
+    'systemd.show_status=1',
+    SHELL_ARGUMENT,
+    ...image.kernelArgs,
+    ...(options.append ?? []),
+  ];
   await using guest = await Guest.start({
     name: 'boot',
     firmware: 'direct',
@@ -63,9 +78,10 @@ async function bootOnce(image: BootableImage, folder: string, options: MeasureOp
   await guest.waitForLine(/Reached target .*multi-user/, { timeoutMs, ...(signal !== undefined && { signal }) });
   return await guest.whileRunning('it has said how it went', async () => {
     using shell = await GuestShell.open(guest.sockets.shell, { timeoutMs: 60_000 });
-    const ask = async (line: string): Promise<string> => (await shell.run(line, { timeoutMs: 60_000 })).output;
+    const ask = async (line: string): Promise<string> => (await shell.run(line, { timeoutMs: 150_000 })).output;
     // Jobs that multi-user does not wait for end a moment later; systemd knows its own finish only then.
     await ask('systemctl is-system-running --wait >/dev/null');
+    if (options.untilAgent === true) await ask(AGENT_READY);
     return readFigures({
       manager: await ask(QUESTIONS.manager),
       kernel: await ask(QUESTIONS.kernel),

@@ -30,6 +30,18 @@ test('phases end where the guest says, in the order in which they came', () => {
   assert.deepEqual(failed, []);
 });
 
+test('an agent is ready when its toolchain is', () => {
+  const events = ['monitor-start', 'toolchain-ready:default', 'monitor-ready', 'agent-ready:default'];
+  const status = JSON.stringify({ events: events.map((name, index) => ({ name, uptimeMs: 9000 + index * 1000 })) });
+  const { phases } = readFigures({ ...ANSWERS, status });
+  assert.deepEqual(phases.slice(-4), [
+    { name: 'multi-user', end: 9.5 },
+    { name: 'toolchain ready', end: 10 },
+    { name: 'monitor ready', end: 11 },
+    { name: 'agent ready', end: 12 },
+  ]);
+});
+
 test('a host without a monitor has one phase less; units that failed are named', () => {
   const { phases, failed } = readFigures({
     ...ANSWERS,

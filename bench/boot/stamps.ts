@@ -15,11 +15,20 @@ export const QUESTIONS = {
   failed: 'systemctl --failed --no-legend --plain',
 } as const;
 
+/** What ends a phase, of the events in a host's own account; on a host without a monitor, or without an agent, it is not there. */
+const EVENTS: readonly { readonly phase: EventPhase; readonly event: RegExp }[] = [
+  { phase: 'monitor ready', event: /^monitor-ready$/ },
+  { phase: 'toolchain ready', event: /^toolchain-ready:/ },
+  { phase: 'agent ready', event: /^agent-ready:/ },
+];
+
 export type Answers = Readonly<Record<keyof typeof QUESTIONS, string>>;
+
+type EventPhase = 'monitor ready' | 'toolchain ready' | 'agent ready';
 
 /** A phase of the boot, ended by what it is named after; in 10⁹ instructions since the first. */
 export interface Phase {
-  readonly name: 'kernel' | 'init' | 'generators' | 'units loaded' | 'multi-user' | 'monitor ready';
+  readonly name: 'kernel' | 'init' | 'generators' | 'units loaded' | 'multi-user' | EventPhase;
   readonly end: number;
 }
 
@@ -42,14 +51,13 @@ export function readFigures(answers: Answers): BootFigures {
   const manager = (name: string): number =>
     numberIn(answers.manager, new RegExp(`^${name}Monotonic=(\\d+)$`, 'm'), name) / 1e3;
   const memory = (name: string): number => numberIn(answers.memory, new RegExp(`^${name}: +(\\d+) kB$`, 'm'), name);
-  const ready = monitorReadyMs(answers.status);
   const ends: Phase[] = [
     { name: 'kernel', end: numberIn(answers.kernel, /^\[ *([\d.]+)\]/m, 'when init ran') * 1e3 },
     { name: 'init', end: manager('UserspaceTimestamp') },
     { name: 'generators', end: manager('GeneratorsFinishTimestamp') },
     { name: 'units loaded', end: manager('UnitsLoadFinishTimestamp') },
     { name: 'multi-user', end: manager('FinishTimestamp') },
-    ...(ready === undefined ? [] : [{ name: 'monitor ready' as const, end: ready }]),
+    ...eventsIn(answers.status),
   ];
   return {
     phases: ends.map(({ name, end }) => ({ name, end: end / 1e3 })).sort((a, b) => a.end - b.end),
@@ -65,8 +73,10 @@ function numberIn(text: string, pattern: RegExp, what: string): number {
   return Number(found);
 }
 
-/** The event `monitor-ready` of the host's own account; undefined on a host without a monitor. */
-function monitorReadyMs(status: string): number | undefined {
-  const found = /"name":\s*"monitor-ready",\s*"uptimeMs":\s*(\d+)/.exec(status)?.[1];
-  return found === undefined ? undefined : Number(found);
+function eventsIn(status: string): Phase[] {
+  const all = [...status.matchAll(/"name":\s*"([^"]+)",\s*"uptimeMs":\s*(\d+)/g)];
+  return EVENTS.flatMap(({ phase, event }) => {
+    const found = all.find(([, name = '']) => event.test(name))?.[2];
+    return found === undefined ? [] : [{ name: phase, end: Number(found) }];
+  });
 }

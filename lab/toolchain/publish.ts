@@ -25,7 +25,8 @@ export const HELLO = { name: 'hello', version: '2.10', suite: 'trixie' } as cons
 /** The list, published last: what `buildos.toolchain_url` points to. */
 export const TOOLCHAIN_LIST = 'toolchain.sha256';
 
-const AGENT_PACKAGE = 'buildos-agent.tar';
+/** The agent in a toolchain's files. */
+export const AGENT_PACKAGE = 'buildos-agent.tar';
 const BOOTSTRAP = 'bootstrap.sh';
 
 /** The programs of the agent package, from the top of the checkout. */
@@ -71,8 +72,8 @@ export async function publishToolchain(options: ToolchainOptions): Promise<reado
   return [...names, TOOLCHAIN_LIST];
 }
 
-/** Bundles agent and worker and packs them; the archive depends on their content only. */
-async function packAgent(folder: string): Promise<void> {
+/** Bundles agent and worker and packs them as {@link AGENT_PACKAGE}; the archive depends on their content only. */
+export async function packAgent(folder: string): Promise<void> {
   const scratch = join(folder, '.agent');
   await rm(scratch, { recursive: true, force: true });
   try {
