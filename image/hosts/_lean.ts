@@ -39,11 +39,15 @@ const UNITS = [
   'systemd-remount-fs.service',
   'systemd-sysext.socket',
   'systemd-sysusers.service',
+  // The same as systemd-tmpfiles-setup-dev.service, which comes right behind it, once there are users; here they are in the image.
+  'systemd-tmpfiles-setup-dev-early.service',
   'systemd-tpm2-setup.service',
   'systemd-tpm2-setup-early.service',
   'systemd-udev-load-credentials.service',
   'systemd-update-done.service',
   'systemd-update-utmp.service',
+  // Lets people in who were kept out during the boot: nobody is (see TMPFILES).
+  'systemd-user-sessions.service',
   'systemd-hibernate-clear.service',
   'systemd-ask-password-console.path',
   'systemd-ask-password-wall.path',
@@ -55,6 +59,8 @@ const UNITS = [
   'modprobe@configfs.service',
   'modprobe@drm.service',
   'modprobe@efi_pstore.service',
+  'modprobe@fuse.service',
+  'sys-fs-fuse-connections.mount',
   'sys-kernel-config.mount',
   'sys-kernel-debug.mount',
   'sys-kernel-tracing.mount',
@@ -89,11 +95,108 @@ const GENERATORS = [
  */
 const SECURITY_MODULES = 'landlock,lockdown,yama';
 
+/** Rules for desktops, people at a screen and media: udev reads each at its start, and asks it about every device. */
+const UDEV_RULES = [
+  '60-autosuspend.rules',
+  '60-drm.rules',
+  '60-evdev.rules',
+  '60-fido-id.rules',
+  '60-input-id.rules',
+  '60-persistent-alsa.rules',
+  '60-persistent-input.rules',
+  '60-persistent-v4l.rules',
+  '60-sensor.rules',
+  '70-camera.rules',
+  '70-joystick.rules',
+  '70-mouse.rules',
+  '70-power-switch.rules',
+  '70-touchpad.rules',
+  '70-uaccess.rules',
+  '71-seat.rules',
+  '73-seat-late.rules',
+  '78-sound-card.rules',
+];
+
+/** It makes /run/nologin, which systemd-user-sessions.service would have to remove. */
+const TMPFILES = ['systemd-nologin.conf'];
+
+/**
+ * The devices that a boot waits for: disks, network cards, and the buses that they are found on (acpi: that of Hyper-V). All others,
+ * with modules such as kvm (a fifth of the boot), sensors and watchdogs, are looked at when the host is up; a device that is
+ * plugged in is seen at once, whatever it is.
+ */
+const EARLY_DEVICES = [
+  'acpi',
+  'block',
+  'mmc',
+  'mmc_host',
+  'net',
+  'nvme',
+  'nvme-subsystem',
+  'pci',
+  'platform',
+  'pnp',
+  'scsi',
+  'scsi_device',
+  'scsi_host',
+  'usb',
+  'virtio',
+  'vmbus',
+  'xen',
+];
+const LATE_AFTER_S = 10;
+
+const LATE_SERVICE = `# What systemd-udev-trigger.service leaves out on this host: devices that no boot waits for.
+[Unit]
+Description=Coldplug the other devices
+After=systemd-udevd.service systemd-udev-trigger.service
+ConditionPathIsReadWrite=/sys
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=-udevadm trigger --type=all --action=add ${EARLY_DEVICES.map((name) => `--subsystem-nomatch=${name}`).join(' ')}
+`;
+
+const LATE_TIMER = `[Unit]
+Description=Coldplug the other devices, a moment after the boot
+
+[Timer]
+OnActiveSec=${LATE_AFTER_S}
+AccuracySec=1
+
+[Install]
+WantedBy=timers.target
+`;
+
+/**
+ * Modules that systemd loads by name at its start, needed or not; \`modprobe\` loads them all the same when somebody asks.
+ * ip_tables: the firewall here is nftables.
+ */
+const NOT_AT_START = ['ip_tables'];
+
+/** Tests a source of random numbers for a twentieth of the boot, though the kernel has better ones. */
+const KERNEL_TEST = 'jent_mod_init';
+
 /** The properties. */
 export function lean(): PropertyApplication[] {
   return [
     systemd.masked(UNITS),
     ...GENERATORS.map((name) => file.symlink(`/etc/systemd/system-generators/${name}`, '/dev/null')),
+    ...UDEV_RULES.map((name) => file.symlink(`/etc/udev/rules.d/${name}`, '/dev/null')),
+    ...TMPFILES.map((name) => file.symlink(`/etc/tmpfiles.d/${name}`, '/dev/null')),
+    // It names no module, and makes systemd start a program that reads it.
+    file.absent('/etc/modules-load.d/modules.conf'),
+    file.hasContent('/etc/modprobe.d/buildos-lean.conf', NOT_AT_START.map((name) => `blacklist ${name}\n`).join('')),
+    systemd.dropIn(
+      'systemd-udev-trigger.service',
+      'early.conf',
+      `[Service]\nExecStart=\nExecStart=-udevadm trigger --action=add --prioritized-subsystem=block,net ${EARLY_DEVICES.map((name) => `--subsystem-match=${name}`).join(' ')}\n`,
+    ),
+    systemd.unit('udev-trigger-late.service', LATE_SERVICE),
+    systemd.unit('udev-trigger-late.timer', LATE_TIMER),
+    systemd.enabled(['udev-trigger-late.timer']),
     kernel.option(`lsm=${SECURITY_MODULES}`),
+    kernel.option(`initcall_blacklist=${KERNEL_TEST}`),
   ];
 }

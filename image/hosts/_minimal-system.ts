@@ -20,6 +20,8 @@ const PACKAGES = [
   'libstdc++6',
 ];
 
+const KEY = '/etc/ssh/ssh_host_ed25519_key';
+
 const NETWORK = '[Match]\nType=ether\nKind=!*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n';
 
 /**
@@ -37,12 +39,14 @@ export function minimalSystem(kernelPackage: string): PropertyApplication[] {
     file.directory('/usr/lib/buildos'),
     file.hasContent('/usr/lib/buildos/node', '', { mode: 0o755 }),
     file.hasContent('/etc/systemd/network/80-dhcp.network', NETWORK),
-    systemd.enabled(['systemd-networkd.service', 'ssh.service']),
+    // sshd and its key are made when somebody comes.
+    systemd.enabled(['systemd-networkd.service', 'ssh.socket']),
+    systemd.disabled(['ssh.service']),
     ...lean(),
     systemd.dropIn(
       'ssh.service',
       'host-key.conf',
-      '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key\nExecStartPre=/usr/sbin/sshd -t\n',
+      `[Service]\nExecStartPre=\nExecStartPre=/bin/sh -c "[ -s ${KEY} ] || ssh-keygen -q -t ed25519 -N '' -f ${KEY}"\n`,
     ),
     systemd.defaultTarget('multi-user.target'),
     file.hasContent('/etc/hostname', ''),
