@@ -9,6 +9,7 @@ import { announceBuild } from '../image/in-use.ts';
 import { type Published, publishImage, rollBack } from '../image/publish.ts';
 import { DNSMASQ_CONF } from '../image/dhcp-config.ts';
 import { VERSIONS_KEPT } from '../image/published-version.ts';
+import { checkSigning } from '../image/signing.ts';
 import { makeFolder } from '../image/work-folder.ts';
 import type { UkiSettings } from '../image/publication.ts';
 import { type MinisignSecretKey, parseSecretKey } from '../manifests/minisign.ts';
@@ -92,6 +93,7 @@ export function publishCommand(): Command {
       const uki = ukiOf(flags);
       await needPackages(packagesOf(flags, loaders));
       warnOfOptions(flags);
+      for (const line of await checkSigning(uki ?? {})) process.stderr.write(`${line}\n`);
       const signWith = await signingKeyOf(flags);
       const hosts = groupHosts(flags.host);
       if ((uki !== undefined || flags.iso === true) && flags.host.length > 0) {

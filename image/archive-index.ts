@@ -60,7 +60,7 @@ async function fetchWhole(url: string, { stallMs = STALL_MS, signal }: Limits): 
     if (cause instanceof ArchiveError) throw cause;
     const timeout = cause instanceof Error && cause.name === 'TimeoutError';
     const reason = timeout ? `no answer within ${stallMs / 1000} s` : `no answer${causeOf(cause)}`;
-    throw new ArchiveError(url, reason, { unreachable: true, cause });
+    throw new ArchiveError(url, reason, { unreachable: true });
   }
 }
 

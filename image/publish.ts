@@ -43,6 +43,7 @@ import {
   VERSIONS_KEPT,
   writeVersion,
 } from './published-version.ts';
+import { checkSigning } from './signing.ts';
 import { type Item, itemOf, type Pruned, type PruneOptions } from './prune.ts';
 
 /** A CD, or a USB stick. */
@@ -119,6 +120,7 @@ export async function publishImage(options: PublishOptions): Promise<Published> 
   };
   const { buildId, kernelArgs } = image;
   planBoot({ buildId, kernelArgs }, settings);
+  await checkPrograms(settings);
 
   await mkdir(into, { recursive: true });
   await using _lock = await lock(into);
@@ -164,7 +166,21 @@ export async function rollBack(into: string, to?: string): Promise<Published> {
       `publish that image again, or name another: ${ids.join(', ')}`,
     );
   }
+  await checkPrograms(publication);
   return await switchTo(into, publication, buildId);
+}
+
+/** What the programs are made and signed with is at hand. @throws {SigningError | PublishError} */
+async function checkPrograms({ uki, iso }: PublicationSettings): Promise<void> {
+  for (const program of [uki, iso]) {
+    if (program === undefined) continue;
+    await checkSigning(program);
+    if ((await stat(program.stub).catch(() => undefined))?.isFile() === true) continue;
+    throw new PublishError(
+      `Cannot make a unified kernel image: there is no ${program.stub}`,
+      'it is in the package systemd-boot-efi',
+    );
+  }
 }
 
 /**
@@ -293,14 +309,6 @@ function planBoot(version: Version, settings: PublicationSettings): BootPlan {
   const { url: _, ...withoutUrl } = settings;
   const args = kernelArguments(version.kernelArgs, settings);
   const url = settings.url === undefined ? undefined : trimSlash(settings.url);
-  for (const signed of [settings.uki, settings.iso]) {
-    if (signed !== undefined && (signed.key === undefined) !== (signed.certificate === undefined)) {
-      throw new PublishError(
-        'Cannot sign the unified kernel image: key and certificate go together',
-        'give both files',
-      );
-    }
-  }
   if (loaders?.uefi === 'uki' && settings.uki === undefined) {
     throw new PublishError(
       'Cannot let UEFI boot the unified kernel image: none is to be published',
