@@ -19,13 +19,16 @@ export class ArchiveError extends Error {
   readonly reason: string;
   /** Nobody is there, or nobody who has time: another day it may be. */
   readonly unreachable: boolean;
-  readonly hint = 'check the address with curl; another mirror can be given with --mirror';
+  readonly hint: string;
 
   constructor(url: string, reason: string, options: { readonly unreachable: boolean; readonly cause?: unknown }) {
     super(`Cannot read the Debian archive's index ${url}: ${reason}`, { cause: options.cause });
     this.url = url;
     this.reason = reason;
     this.unreachable = options.unreachable;
+    this.hint = options.unreachable
+      ? 'check the address with curl; another mirror can be given with --mirror'
+      : 'is the suite of the definition right (base.suite), and does this archive have it? Another mirror can be given with --mirror';
   }
 }
 

@@ -72,10 +72,13 @@ export function checkHostDefinition(value: unknown, from: string): HostDefinitio
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const place = issue === undefined || issue.path.length === 0 ? '' : ` at ${issue.path.map(String).join('.')}`;
+    const isProperty = issue?.path[0] === 'properties' && issue.path.length > 1;
     throw new HostDefinitionError(
       `Cannot use ${from} as a host definition${place}: ${issue?.message ?? 'unknown reason'}`,
       {
-        hint: 'It is { name, summary, base: { distribution, suite }, properties: […] }; the type is HostDefinition.',
+        hint: isProperty
+          ? `A property is what its function returns: file.hasContent('/etc/motd', 'Welcome'). Of a list of them: ...list.`
+          : 'It is { name, summary, base: { distribution, suite }, properties: […] }; the type is HostDefinition.',
       },
     );
   }

@@ -122,3 +122,49 @@ for (const [name, text, message] of WRONG) {
 test('a file that is not there is told', async () => {
   await assert.rejects(loadHostDefinition(join(folder, 'absent.ts')), /there is no such file/);
 });
+
+const BROKEN: readonly (readonly [name: string, text: string, message: RegExp, hint: RegExp | undefined])[] = [
+  ['does not parse', `export const host = {{;`, /Cannot load .* at \/.*host-\d+\.ts:2/, undefined],
+  ['throws', `throw new Error('boom');`, /Cannot load .* at \/.*host-\d+\.ts:2/, undefined],
+  [
+    'throws when called',
+    `export const host = () => { throw new Error('boom'); };`,
+    /Cannot make .*"host".* at \/.*:2/,
+    undefined,
+  ],
+  ['is async', `export const host = async () => (${HOST});`, /it is a Promise/, /must not be async/],
+  [
+    'imports a package that is not there',
+    `import 'no-such-package-xy';`,
+    /Cannot load/,
+    /npm install no-such-package-xy/,
+  ],
+  ['imports a file of ours that is not there', `import 'buildos/properties/fil.ts';`, /Cannot load/, /prop show NAME/],
+  ['misspells a property', `file.hasContnt('/x', 'y');`, /Cannot load .* at \/.*:2/, /prop list/],
+  ['reads a file that is not there', `file.sourceOf('/no/such');`, /Cannot load .* at \/.*host-\d+\.ts:2/, undefined],
+  [
+    'gives an argument that contains itself',
+    `const o = {}; o.o = o; file.absent(o);`,
+    /Cannot load/,
+    /It is called as file\.absent/,
+  ],
+  [
+    'does not call a property',
+    `export const host = { ...${HOST}, properties: [file.absent] };`,
+    /at properties\.0/,
+    /what its function returns/,
+  ],
+];
+
+for (const [name, text, message, hint] of BROKEN) {
+  test(`a module that ${name} is told so, with its place`, async () => {
+    const load = async (): Promise<unknown> => (await loadHostDefinition(module(text))).define(undefined);
+    await assert.rejects(load, (error) => {
+      assert.ok(error instanceof HostDefinitionError);
+      assert.match(error.message, message);
+      if (hint === undefined) assert.equal(error.hint, undefined);
+      else assert.match(error.hint ?? '', hint);
+      return true;
+    });
+  });
+}

@@ -49,12 +49,7 @@ export async function loadHostDefinition(path: string): Promise<LoadedHost> {
   try {
     module = await import(pathToFileURL(full).href);
   } catch (cause) {
-    // A wrong argument of a property tells its place itself, and its usage.
-    const told = cause instanceof Error && 'hint' in cause;
-    const place = told ? undefined : placeOf(cause);
-    const hint = told && typeof cause.hint === 'string' ? { hint: cause.hint } : {};
-    const where = place === undefined ? '' : ` at ${place}`;
-    throw new HostDefinitionError(`Cannot load the host definition "${path}"${where}`, { cause, ...hint });
+    throw failed(`Cannot load the host definition "${path}"`, cause, full);
   }
   const exports = typeof module === 'object' && module !== null ? Object.entries(module) : [];
   const [exportName, value] = chooseExport(path, exports);
@@ -64,7 +59,18 @@ export async function loadHostDefinition(path: string): Promise<LoadedHost> {
     return { path: full, exportName, wantsInputs: false, define: () => definition };
   }
   const define = (inputs: unknown): HostDefinition => {
-    const made: unknown = Reflect.apply(value, undefined, [inputs]);
+    let made: unknown;
+    try {
+      made = Reflect.apply(value, undefined, [inputs]);
+    } catch (cause) {
+      throw failed(`Cannot make a host definition by ${from}`, cause, full);
+    }
+    if (made instanceof Promise) {
+      made.catch(() => undefined);
+      throw new HostDefinitionError(`Cannot use what ${from} returns as a host definition: it is a Promise`, {
+        hint: 'The function must not be async; what has to be waited for, await at the top of the module.',
+      });
+    }
     return checkHostDefinition(made, `what ${from} returns`);
   };
   return { path: full, exportName, wantsInputs: value.length > 0, define };
@@ -87,12 +93,43 @@ function chooseExport(path: string, exports: readonly (readonly [string, unknown
   );
 }
 
-/** Where a module is wrong: Node's first line for what cannot be parsed, or the innermost frame of a file. */
-function placeOf(cause: unknown): string | undefined {
-  if (!(cause instanceof Error)) return undefined;
-  const [, parsed, thrown] =
-    /^(?:(\/[^\n]*:\d+)\n|[^]*?\bat (?:[^\n]*\()?file:\/\/(\/[^\n]*?:\d+):\d+)/.exec(cause.stack ?? '') ?? [];
-  return parsed ?? thrown;
+/** Says what went wrong in code of the user, and where. @param full - the module */
+function failed(what: string, cause: unknown, full: string): HostDefinitionError {
+  // A wrong argument of a property tells its place itself, and its usage.
+  const told = cause instanceof Error && 'hint' in cause;
+  const place = told ? undefined : placeOf(cause, full);
+  const hint = told && typeof cause.hint === 'string' ? cause.hint : hintFor(cause);
+  return new HostDefinitionError(place === undefined ? what : `${what} at ${place}`, {
+    cause,
+    ...(hint !== undefined && { hint }),
+  });
+}
+
+const TOP = join(import.meta.dirname, '..');
+
+/** Where a module is wrong: Node's first line for what cannot be parsed, or the innermost frame of a file that is not ours. */
+function placeOf(cause: unknown, full: string): string | undefined {
+  const stack = cause instanceof Error ? (cause.stack ?? '') : '';
+  const parsed = /^(?:file:\/\/)?(\/[^\n]*:\d+)\n/.exec(stack)?.[1];
+  if (parsed !== undefined) return parsed;
+  for (const [, file, line] of stack.matchAll(/\bat (?:[^\n]*\()?file:\/\/(\/[^\n]*?):(\d+):\d+/g)) {
+    if (file !== undefined && (file === full || !file.startsWith(`${TOP}/`))) return `${file}:${line}`;
+  }
+  return undefined;
+}
+
+/** What may be tried about the mistakes that are made most. */
+function hintFor(cause: unknown): string | undefined {
+  const message = cause instanceof Error ? cause.message : '';
+  const missing = /^Cannot find package '([^']+)'/.exec(message)?.[1];
+  if (missing !== undefined) return `Install it beside the definition: npm install ${missing}`;
+  if (message.startsWith(`Cannot find module '${TOP}/`)) {
+    return 'Build OS has no such file; "buildos prop show NAME" prints the import that a property needs.';
+  }
+  if (/\b\w+\.\w+ is not a function$/.test(message)) {
+    return 'Of a property: "buildos prop list" has all, "buildos prop show NAME" the import that one needs.';
+  }
+  return undefined;
 }
 
 let resolved = false;
@@ -101,11 +138,10 @@ let resolved = false;
 function resolveOwnPackage(): void {
   if (resolved) return;
   resolved = true;
-  const top = join(import.meta.dirname, '..');
   registerHooks({
     resolve: (specifier, context, next) => {
       if (specifier.startsWith(`${PACKAGE}/`)) {
-        return next(pathToFileURL(join(top, specifier.slice(PACKAGE.length + 1))).href, context);
+        return next(pathToFileURL(join(TOP, specifier.slice(PACKAGE.length + 1))).href, context);
       }
       // For the arguments of properties of one's own.
       return next(specifier, specifier === 'zod' ? { ...context, parentURL: import.meta.url } : context);

@@ -355,7 +355,10 @@ function checkOwnArgs({ p, a }: PropertyApplication): void {
  */
 export function readRegistered(id: string): Registered {
   const found = registry.get(id);
-  if (found === undefined) throw new TypeError(`Cannot find the property "${id}": is its module imported?`);
+  if (found === undefined)
+    throw new TypeError(
+      `Cannot find the property "${id}": is its module imported, and does "buildos prop list" have it?`,
+    );
   return found;
 }
 
@@ -418,18 +421,20 @@ function register(id: string, entry: Registered): void {
 }
 
 /** Arguments as plain data; absent members are left out, anything that JSON would change is refused. */
-function toJson(value: unknown, id: string): Json {
+function toJson(value: unknown, id: string, within: readonly unknown[] = []): Json {
   if (value === null || typeof value === 'boolean' || typeof value === 'string') return value;
   if (typeof value === 'number' && Number.isFinite(value)) return value;
-  if (Array.isArray(value)) return value.map((item: unknown) => toJson(item, id));
-  if (typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype) {
+  const isCircular = within.includes(value);
+  const inside = [...within, value];
+  if (Array.isArray(value) && !isCircular) return value.map((item: unknown) => toJson(item, id, inside));
+  if (typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype && !isCircular) {
     const members = Object.entries(value).filter(([, member]) => member !== undefined);
-    return Object.fromEntries(members.map(([key, member]): [string, Json] => [key, toJson(member, id)]));
+    return Object.fromEntries(members.map(([key, member]): [string, Json] => [key, toJson(member, id, inside)]));
   }
   const { definition } = readRegistered(id);
   throw new PropertyArgumentError({
     property: id,
-    reason: `its arguments must be plain data, and one is ${describeValue(value)}`,
+    reason: `its arguments must be plain data, and one ${isCircular ? 'contains itself' : `is ${describeValue(value)}`}`,
     usage: usageOf(id, definition.args),
   });
 }
