@@ -1,6 +1,5 @@
 /** `buildos image`: build, list and publish images of the build host. */
 import { Command, InvalidArgumentError, Option } from 'commander';
-import type { Effort } from '../host/squashfs.ts';
 import { buildImage } from '../image/build.ts';
 import { type BuiltImage, listImages } from '../image/built-image.ts';
 import { SNAPSHOT_URL } from '../image/deb-cache.ts';
@@ -8,6 +7,7 @@ import type { Hardware } from '../image/module-classes.ts';
 import { formatTimings } from '../image/timings.ts';
 import { makeFolder } from '../image/work-folder.ts';
 import { DATA_HELP, dataOption, dataSources } from './host-options.ts';
+import { type Wire, WIRES } from '../properties/image.ts';
 import { DEFAULT_HOST, findLock, HOST_HELP, loadImageHost, lockOptions } from './image-host.ts';
 import { diffCommand, explainCommand } from './image-inspect.ts';
 import { pruneCommand } from './image-prune.ts';
@@ -37,7 +37,7 @@ const jsonOption = (): Option => new Option('--json', 'print the result as JSON'
 interface BuildArguments {
   readonly work: string;
   readonly hardware: Hardware;
-  readonly effort: Effort;
+  readonly wire?: Wire | 'any';
   readonly lock?: string | false;
   readonly mirror?: string;
   readonly snapshot: string;
@@ -56,9 +56,11 @@ function buildCommand(): Command {
     .addOption(workOption())
     .addOption(new Option('--hardware <profile>', 'which drivers go in').choices(['server', 'vm']).default('server'))
     .addOption(
-      new Option('--effort <effort>', 'quick, or small: a sixth smaller, and half a minute of CPU longer')
-        .choices(['quick', 'small'])
-        .default('quick'),
+      new Option(
+        '--wire <speed>',
+        'what hosts boot over: packs so that they are up soonest, with up to a minute of CPU; any: packs at once (default: what ' +
+          'the host says, or any)',
+      ).choices([...WIRES, 'any']),
     )
     .option('--mirror <url>', 'Debian mirror', urlOf)
     .option('--snapshot <url>', 'asked for versions that the mirror has no more', urlOf, SNAPSHOT_URL)
@@ -88,7 +90,7 @@ async function build(name: string, options: BuildArguments): Promise<void> {
     definitionFile,
     work: options.work,
     hardware: options.hardware,
-    effort: options.effort,
+    ...(options.wire !== undefined && { wire: options.wire }),
     note: options.note,
     snapshot: options.snapshot,
     signal: interrupt.signal,

@@ -1,19 +1,24 @@
 /**
  * squashfs-tools: a folder as one compressed, read-only file system.
  *
- * Options from mksquashfs(1). lz4 with 128 KiB blocks was the quickest to boot where we measured: only what is read is
- * unpacked, and unpacking is cheap. zstd is a fifth smaller than lz4's best, and a boot takes half as many instructions
- * again (18.8 instead of 12.4 · 10⁹).
+ * Options from mksquashfs(1). Only what is read is unpacked. Blocks of 128 KiB: smaller ones made no boot quicker
+ * (docs/decisions/016).
  */
 import type { Connection } from '../connections/connection.ts';
 
 const BLOCK_BYTES = 128 * 1024;
 
-/**
- * How hard to try: `small` is 17 % smaller, and takes fifty times as long (lz4's highest level: 24 s of CPU for 240 MB).
- * Both boot alike.
- */
-export type Effort = 'quick' | 'small';
+/** What Linux unpacks wherever squashfs is a module of Debian's kernel. */
+export type Compression = 'lz4' | 'lz4hc' | 'zstd-3' | 'zstd-9' | 'zstd-19';
+
+const COMPRESSIONS: Readonly<Record<Compression, readonly string[]>> = {
+  lz4: ['-comp', 'lz4'],
+  /** A sixth smaller, and forty times as long to pack. */
+  lz4hc: ['-comp', 'lz4', '-Xhc'],
+  'zstd-3': ['-comp', 'zstd', '-Xcompression-level', '3'],
+  'zstd-9': ['-comp', 'zstd', '-Xcompression-level', '9'],
+  'zstd-19': ['-comp', 'zstd', '-Xcompression-level', '19'],
+};
 
 /** What to pack and how. */
 export interface SquashfsOptions {
@@ -22,8 +27,7 @@ export interface SquashfsOptions {
   readonly file: string;
   /** Time of the file system and of every file in it, in seconds since 1970. */
   readonly timeSeconds: number;
-  /** Default `quick`. */
-  readonly effort?: Effort;
+  readonly compression: Compression;
   /** Paths below the folder that are left out, with all that is in them. */
   readonly exclude?: readonly string[];
   readonly signal?: AbortSignal;
@@ -46,9 +50,7 @@ export async function makeSquashfs(on: Connection, options: SquashfsOptions): Pr
       'mksquashfs',
       options.folder,
       options.file,
-      '-comp',
-      'lz4',
-      ...(options.effort === 'small' ? ['-Xhc'] : []),
+      ...COMPRESSIONS[options.compression],
       '-b',
       String(BLOCK_BYTES),
       '-noappend',

@@ -78,6 +78,7 @@ export async function findOrMakeBaseRoot(
       folder: root,
       file: join(out, ROOT_FILE),
       timeSeconds: EPOCH_SECONDS,
+      compression: 'lz4',
       ...(options.signal && { signal: options.signal }),
     });
     return {};

@@ -16,28 +16,31 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
+import type { Connection } from '../connections/connection.ts';
 import { openChain } from '../connections/open.ts';
-import type { Effort } from '../host/squashfs.ts';
+import type { Compression } from '../host/squashfs.ts';
 import { formatImageManifest, type ImageManifest, type ImagePackage } from '../manifests/image-manifest.ts';
 import type { PackageLock } from '../manifests/package-lock.ts';
 import type { DataSource, DataStore } from '../properties/data.ts';
 import { type DeployReport, checkReport, deploy } from '../properties/deploy.ts';
 import { type HostAttrs, emptyAttrs } from '../properties/host-attrs.ts';
 import { type HostDefinition, definitionDigest, hostAttrs } from '../properties/host-definition.ts';
+import type { Wire } from '../properties/image.ts';
 import { type PropertyApplication, readRegistered } from '../properties/property.ts';
 import { baseRootKey, findOrMakeBaseRoot, mountBaseRoot } from './base-root.ts';
 import { type Bundle, findOrBundle } from './bundle.ts';
 import { type BuiltImage, formatBuiltImage, IMAGE_JSON, readImage } from './built-image.ts';
 import { DiskFullError, isDiskFull } from './disk-full.ts';
+import { chooseEncoding, describeEncoding, type Encoding } from './encoding.ts';
 import { atEpoch } from './epoch.ts';
 import { type DataOfImage, readImageData } from './image-data.ts';
 import { announceBuild } from './in-use.ts';
 import { mountOverlay, packChanges, packPackages } from './layers.ts';
 import { type Archives, checkLock, chooseFromArchives, debianArchives, withMirror } from './lock.ts';
-import { findOrStripNode, type NodeBinary } from './node-runtime.ts';
+import { findOrPackNode, findOrStripNode, type NodeBinary } from './node-runtime.ts';
 import { classesOf, type Hardware } from './module-classes.ts';
-import { packImage, type Packed } from './pack.ts';
-import { sourceDigest, SOURCES } from './source-digest.ts';
+import { FIRST_STEPS, packImage, type Packed, RESCUE } from './pack.ts';
+import { digestOf, hashAll, sourceDigest, SOURCES } from './source-digest.ts';
 import { DamagedEntryError, type Entry, keyOf, Store } from './store.ts';
 import { type Timing, Timings } from './timings.ts';
 import { findTools } from './tools.ts';
@@ -83,8 +86,8 @@ export interface BuildOptions {
   readonly archives?: Archives;
   /** Which kernel modules go in; default `server`. */
   readonly hardware?: Hardware;
-  /** How hard to compress the root; default `quick`. */
-  readonly effort?: Effort;
+  /** The wire that hosts boot over; `any`: whatever it is, pack at once. Default: what the definition says. */
+  readonly wire?: Wire | 'any';
   /** Where public data comes from that properties ask for; default nowhere. */
   readonly data?: readonly DataSource[];
   readonly note?: string;
@@ -160,7 +163,7 @@ class Build {
   }
 
   async run(): Promise<BuildResult> {
-    const { hardware = 'server', effort = 'quick', ram } = this.#options;
+    const { hardware = 'server', ram } = this.#options;
     await using stack = new AsyncDisposableStack();
     stack.use(await announceBuild(this.#work));
     const local = stack.use(await openChain([['local']]));
@@ -192,7 +195,10 @@ class Build {
         ...(signal && { signal }),
       });
     });
-    const inputs: Inputs = { definition, attrs, data, lock, code, tools, node, programs, hardware, effort };
+    const { wire: asked = attrs.wires[0] } = this.#options;
+    const wire = asked === 'any' ? undefined : asked;
+    const encoding = chooseEncoding(wire);
+    const inputs: Inputs = { definition, attrs, data, lock, code, tools, node, programs, hardware, encoding };
     const buildId = buildIdOf(inputs);
     const folder = join(this.#work, 'images', buildId);
     const there = await findBuilt(folder);
@@ -207,10 +213,27 @@ class Build {
     const workshop = once(async () =>
       stack.use(await openWorkshop(join(this.#work, 'tmp'), ram === undefined ? {} : { ram })),
     );
-    const { layers, properties } = await this.#layers(inputs, workshop);
+    for (const line of describeEncoding(wire)) this.#say(line);
+    const both = [
+      this.#timedEntry('pack Node', () => this.#packNode(local, inputs)),
+      this.#layers(inputs, workshop),
+    ] as const;
+    // Also when one fails: nothing goes on behind the back of who hears of it.
+    await Promise.allSettled(both);
+    const [{ entry: nodeSystem }, { layers, properties }] = await Promise.all(both);
     this.#say(`Packing ${buildId}`);
-    const image = await this.#timed('pack', () => this.#pack(inputs, { buildId, layers, properties }));
+    const image = await this.#timed('pack', () => this.#pack(inputs, { buildId, layers, nodeSystem, properties }));
     return this.#result({ image, cached: false, properties });
+  }
+
+  /** While packages are unpacked: it takes seconds, once for a Node. */
+  async #packNode(on: Connection, { node, encoding }: Inputs): Promise<{ entry: Entry; cached: boolean }> {
+    return await findOrPackNode(on, {
+      store: this.#store,
+      node,
+      compression: encoding.node,
+      onPack: () => this.#options.onStep?.('pack Node'),
+    });
   }
 
   /** Digests of the code of each step: what it does to its inputs. */
@@ -225,14 +248,16 @@ class Build {
       of(source('properties/deploy.ts'), source('connections/open.ts'), hosts),
       of(source('image/pack.ts')),
     ]);
-    return { root, layers, properties, pack };
+    const scripts = digestOf(await hashAll([FIRST_STEPS, RESCUE]));
+    return { root, layers, properties, pack: `${pack} ${scripts}` };
   }
 
   async #layers(
     inputs: Inputs,
     workshop: () => Promise<Workshop>,
   ): Promise<{ readonly layers: readonly Entry[]; readonly properties: readonly PropertyOutcome[] }> {
-    const { definition, attrs, data, lock, code, tools, hardware, effort } = inputs;
+    const { definition, attrs, data, lock, code, tools, hardware, encoding } = inputs;
+    const compression = encoding.root;
     const { excludes } = attrs;
     const rootKey = baseRootKey(lock, code.root);
     const [base, upper] = splitDefinition(definition);
@@ -265,19 +290,27 @@ class Build {
     });
 
     const modules = { classes: classesOf(hardware, attrs.kernelClasses), wanted: attrs.kernelModules };
-    const packagesKey = keyOf({ kind: 'packages 2', rootKey, code: code.layers, tools, excludes, modules, effort });
+    const packagesKey = keyOf({
+      kind: 'packages 2',
+      rootKey,
+      code: code.layers,
+      tools,
+      excludes,
+      modules,
+      compression,
+    });
     const packages = async (): Promise<Entry> =>
       await this.#layer('layer of packages', packagesKey, async (out) => {
         const lowest = await root();
         this.#options.onStep?.('pack packages');
-        const options = { root: lowest, out, excludes, modules, effort, ...this.#signal };
+        const options = { root: lowest, out, excludes, modules, compression, ...this.#signal };
         await recordPackages((await workshop()).seen(options.root), out);
         return { ...(await packPackages(await workshop(), options)) };
       });
 
     // What is applied below a layer of properties is in its key; so is the whole definition in that of the last.
     const { digests } = data;
-    const common = { rootKey, layers: code.layers, properties: code.properties, tools, excludes, effort, digests };
+    const common = { rootKey, layers: code.layers, properties: code.properties, tools, excludes, compression, digests };
     const baseKey = keyOf({ kind: 'properties 1', ...common, definition: definitionDigest(base) });
     const baseUpper = once(async () => {
       const { entry } = await this.#timedEntry('apply properties', () =>
@@ -292,7 +325,7 @@ class Build {
             below: [],
             out,
             excludes,
-            effort,
+            compression,
             above: 'layers',
           });
         }),
@@ -314,7 +347,7 @@ class Build {
             below: [first],
             out,
             excludes,
-            effort,
+            compression,
             above: 'nothing',
           });
         }),
@@ -340,11 +373,11 @@ class Build {
       readonly below: readonly Entry[];
       readonly out: string;
       readonly excludes: readonly string[];
-      readonly effort: Effort;
+      readonly compression: Compression;
       readonly above: 'layers' | 'nothing';
     },
   ): Promise<Readonly<Record<string, string>>> {
-    const { definition, data, root, out, excludes, effort, above } = options;
+    const { definition, data, root, out, excludes, compression, above } = options;
     const { upper, merged } = await mountOverlay(workshop, root, options.below);
     await using chain = await openChain([...workshop.chain, ['chroot', { into: merged }]]);
     const trace = new PropertyTrace(workshop.seen(upper));
@@ -352,7 +385,7 @@ class Build {
     checkReport(report);
     await trace.record(out);
     await workshop.on.run(['umount', merged]);
-    const { rootBytes } = await packChanges(workshop, { upper, out, excludes, effort, above, ...this.#signal });
+    const { rootBytes } = await packChanges(workshop, { upper, out, excludes, compression, above, ...this.#signal });
     return { rootBytes, outcomes: JSON.stringify(outcomesOfReport(report)) };
   }
 
@@ -361,10 +394,11 @@ class Build {
     made: {
       readonly buildId: string;
       readonly layers: readonly Entry[];
+      readonly nodeSystem: Entry;
       readonly properties: readonly PropertyOutcome[];
     },
   ): Promise<BuiltImage> {
-    const { buildId, layers, properties } = made;
+    const { buildId, layers, nodeSystem, properties } = made;
     const parent = join(this.#work, 'images');
     const scratch = join(this.#work, 'tmp');
     for (const folder of [parent, scratch]) await mkdir(folder, { recursive: true });
@@ -373,7 +407,7 @@ class Build {
     const out = await mkdtemp(join(scratch, `build-${process.pid}-`));
     try {
       const init = inputs.programs['init.mjs'];
-      const packed = await packImage({ layers, out, store: this.#store, buildId, node: inputs.node, init });
+      const packed = await packImage({ layers, out, store: this.#store, buildId, node: nodeSystem, init });
       await writeFile(join(out, MANIFEST), formatImageManifest(manifestOf(inputs, buildId, packed)));
       await writeContents(out, layers);
       await writeFile(join(out, OUTCOMES), `${JSON.stringify(properties)}\n`);
@@ -427,7 +461,7 @@ interface Inputs {
   readonly node: NodeBinary;
   readonly programs: Readonly<Record<ProgramName, Bundle>>;
   readonly hardware: Hardware;
-  readonly effort: Effort;
+  readonly encoding: Encoding;
 }
 
 interface Code {
@@ -444,7 +478,7 @@ const OUTCOMES = 'properties.json';
 
 /** The digest of what goes in: 20 hex digits, enough to tell images apart and to be read aloud. */
 function buildIdOf(inputs: Inputs): string {
-  const { definition, attrs, lock, code, tools, node, programs, hardware, effort } = inputs;
+  const { definition, attrs, lock, code, tools, node, programs, hardware, encoding } = inputs;
   const data = {
     format: 2,
     definition: definitionDigest(definition),
@@ -456,7 +490,7 @@ function buildIdOf(inputs: Inputs): string {
     zstd: process.versions.zstd,
     init: programs['init.mjs'].sha256,
     modules: classesOf(hardware, attrs.kernelClasses),
-    effort,
+    encoding,
   };
   return createHash('sha256').update(JSON.stringify(data)).digest('hex').slice(0, 20);
 }

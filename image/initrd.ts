@@ -2,23 +2,23 @@
  * The initrd: cpio segments one after the other, as the kernel unpacks them.
  *
  * ```
- *   ┌─ runtime ── zstd ─┬─ stage 1 ── zstd ─┬─ layer 1 ──────────┬─ layer 2 ─┬─ … as they are,
- *   │ node, its         │ init, modules,    │ layer-1.squashfs:  │ what is   │    compressed
- *   │ libraries, busybox│ payload.json      │ the packages       │ above it  │    in themselves
- *   └───────────────────┴───────────────────┴────────────────────┴───────────┴────────────────
+ *   ┌─ tools ──── zstd ─┬─ stage 1 ── zstd ─┬─ Node ────────┬─ layer 1 ──────────┬─ layer 2 ─┬─ … as they are,
+ *   │ busybox, Node's   │ init, modules,    │ node.squashfs │ layer-1.squashfs:  │ what is   │    compressed
+ *   │ libraries         │ payload.json      │               │ the packages       │ above it  │    in themselves
+ *   └───────────────────┴───────────────────┴───────────────┴────────────────────┴───────────┴────────────────
  * ```
  *
  * The segments are kept by what they are made from, so one that did not change is taken as it is. A file cut short loses
- * the end of the layers first, which init notices (payload.json says what there must be); without init nobody could.
+ * the end of the layers first, which init notices (payload.json says what there must be), or Node, which first-steps.sh does.
  *
- * Node is in here once. init binds this very file over the empty `/usr/lib/buildos/node` of the root: neither sent nor
- * held twice (the file in the initramfs lives on under the bind after switch_root has removed its name).
+ * Node is in here once. init binds it over the empty `/usr/lib/buildos/node` of the root: neither sent nor held twice. In a
+ * file system of its own it is unpacked as far as it is used, and what is unpacked can be dropped again (docs/decisions/016).
  */
 import { promisify } from 'node:util';
 import { constants, zstdCompress } from 'node:zlib';
 import { type CpioEntry, encodeCpio, encodeCpioParts } from './cpio.ts';
 
-/** zstd -9 packs Node to 35 MB in 2 s; -19 gets 31 MB for 60 s. */
+/** A tenth larger than the highest level, and packed in a tenth of the time. */
 const ZSTD_LEVEL = 9;
 
 /** Segments after this boundary are found by the kernel (init/initramfs.c skips zeros up to a multiple of 4). */
@@ -26,20 +26,23 @@ const SEGMENT_ALIGNMENT = 4;
 
 const compress = promisify(zstdCompress);
 
-/** What the runtime segment needs. */
-export interface RuntimeFiles {
-  readonly node: Uint8Array;
-  /** `busybox-static`: insmod, losetup, mount, switch_root and the rescue shell. */
+/** What the segment of tools needs. */
+export interface ToolFiles {
+  /** `busybox-static`: insmod, mount, switch_root and the rescue shell. */
   readonly busybox: Uint8Array;
   /** The dynamic loader, for the path that is written into the node binary. */
   readonly loader: { readonly path: string; readonly content: Uint8Array };
-  /** Shared libraries by name, such as `libc.so.6`. */
+  /** Shared libraries that Node needs, by name, such as `libc.so.6`. */
   readonly libraries: ReadonlyMap<string, Uint8Array>;
 }
 
 /** What the stage 1 segment needs. */
 export interface Stage1Files {
-  /** The bundled `init/main.ts`; its first line is `#!/bin/node`. */
+  /** `init/first-steps.sh`, which the kernel runs. */
+  readonly firstSteps: Uint8Array;
+  /** `init/rescue.sh`. */
+  readonly rescue: Uint8Array;
+  /** The bundled `init/main.ts`. */
   readonly init: Uint8Array;
   readonly payload: Payload;
   /** Kernel modules, unpacked, in the order in which they are loaded. */
@@ -52,14 +55,15 @@ export interface Payload {
   readonly layers: { readonly name: string; readonly size: number; readonly sha256: string }[];
 }
 
-/** The runtime segment, compressed. The same input gives the same bytes. */
-export async function packRuntime(files: RuntimeFiles): Promise<Uint8Array> {
+/** The segment of tools, compressed. The same input gives the same bytes. */
+export async function packTools(files: ToolFiles): Promise<Uint8Array> {
   const entries: CpioEntry[] = [
     { kind: 'directory', path: 'dev', mode: 0o755 },
     // The kernel opens it for PID 1 before anything is mounted; without it init could not say a word.
     { kind: 'character-device', path: 'dev/console', mode: 0o600, major: 5, minor: 1 },
     // What Node opens when there is no console at all.
     { kind: 'character-device', path: 'dev/null', mode: 0o666, major: 1, minor: 3 },
+    { kind: 'directory', path: 'node', mode: 0o755 },
     { kind: 'directory', path: 'proc', mode: 0o555 },
     { kind: 'directory', path: 'sys', mode: 0o555 },
     { kind: 'directory', path: 'run', mode: 0o755 },
@@ -70,28 +74,23 @@ export async function packRuntime(files: RuntimeFiles): Promise<Uint8Array> {
     ...[...files.libraries].map(
       ([name, content]) => ({ kind: 'file', path: `lib/${name}`, mode: 0o644, content }) as const,
     ),
-    { kind: 'file', path: 'bin/node', mode: 0o755, content: files.node },
   ];
   return await compressSegment(encodeCpio(entries));
 }
 
 /** The stage 1 segment, compressed. */
 export async function packStage1(files: Stage1Files): Promise<Uint8Array> {
-  const encoder = new TextEncoder();
+  const text = (content: string): Uint8Array => new TextEncoder().encode(content);
   const entries: CpioEntry[] = [
-    { kind: 'file', path: 'init', mode: 0o755, content: files.init },
-    { kind: 'file', path: 'package.json', mode: 0o644, content: encoder.encode('{"type":"module"}\n') },
-    {
-      kind: 'file',
-      path: 'buildos/payload.json',
-      mode: 0o644,
-      content: encoder.encode(`${JSON.stringify(files.payload)}\n`),
-    },
+    { kind: 'file', path: 'init', mode: 0o755, content: files.firstSteps },
+    { kind: 'file', path: 'rescue.sh', mode: 0o644, content: files.rescue },
+    { kind: 'file', path: 'main.mjs', mode: 0o644, content: files.init },
+    { kind: 'file', path: 'buildos/payload.json', mode: 0o644, content: text(`${JSON.stringify(files.payload)}\n`) },
     {
       kind: 'file',
       path: 'modules/load',
       mode: 0o644,
-      content: encoder.encode(files.modules.map((module) => `${module.name}\n`).join('')),
+      content: text(files.modules.map((module) => `${module.name}\n`).join('')),
     },
     ...files.modules.map(
       (module) => ({ kind: 'file', path: `modules/${module.name}`, mode: 0o644, content: module.content }) as const,
@@ -100,9 +99,9 @@ export async function packStage1(files: Stage1Files): Promise<Uint8Array> {
   return await compressSegment(encodeCpio(entries));
 }
 
-/** The segment of a layer: not compressed, since the squashfs is. In pieces, to be written one after the other. */
-export function packLayer(layer: { readonly name: string; readonly squashfs: Uint8Array }): Uint8Array[] {
-  return encodeCpioParts([{ kind: 'file', path: `buildos/${layer.name}`, mode: 0o644, content: layer.squashfs }]);
+/** The segment of a file system, Node's or a layer's: not compressed, since the squashfs is. In pieces, to be written one after the other. */
+export function packSystem(system: { readonly name: string; readonly squashfs: Uint8Array }): Uint8Array[] {
+  return encodeCpioParts([{ kind: 'file', path: `buildos/${system.name}`, mode: 0o644, content: system.squashfs }]);
 }
 
 async function compressSegment(archive: Uint8Array): Promise<Uint8Array> {

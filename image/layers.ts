@@ -15,7 +15,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { type Connection, text } from '../connections/connection.ts';
 import { depmod } from '../host/depmod.ts';
-import { type Effort, makeSquashfs } from '../host/squashfs.ts';
+import { type Compression, makeSquashfs } from '../host/squashfs.ts';
 import { EPOCH_SECONDS } from './epoch.ts';
 import { chooseModules, loadOrder, type ModuleIndex, moduleName } from './kernel-modules.ts';
 import type { ModuleClass } from './module-classes.ts';
@@ -42,7 +42,7 @@ export const LAYER_FILES = {
 export interface LayerOptions {
   /** Glob patterns, relative to the root, of what the image does not need. */
   readonly excludes: readonly string[];
-  readonly effort: Effort;
+  readonly compression: Compression;
   readonly signal?: AbortSignal;
 }
 
@@ -93,7 +93,7 @@ export async function packPackages(
       folder: root,
       file: join(out, LAYER_FILES.root),
       timeSeconds: EPOCH_SECONDS,
-      effort: options.effort,
+      compression: options.compression,
       exclude,
       ...(options.signal && { signal: options.signal }),
     });
@@ -133,8 +133,9 @@ export async function packChanges(
   await on.run(['sh', '-c', COPY_CHANGES, upper, tree]);
   const exclude = await findExcluded(seen(tree), options.excludes);
   const common = { folder: tree, timeSeconds: EPOCH_SECONDS, ...(options.signal && { signal: options.signal }) };
-  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.root), effort: options.effort, exclude });
-  if (options.above === 'layers') await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.whole) });
+  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.root), compression: options.compression, exclude });
+  if (options.above === 'layers')
+    await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.whole), compression: 'lz4' });
   await on.run(['rm', '-rf', tree]);
   return { rootBytes: String(await sizeOf(workshop, join(out, LAYER_FILES.root))) };
 }

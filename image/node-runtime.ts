@@ -5,10 +5,12 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { copyFile, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Connection } from '../connections/connection.ts';
+import { type Compression, makeSquashfs } from '../host/squashfs.ts';
+import { EPOCH_SECONDS } from './epoch.ts';
 import { type Entry, fileOf, keyOf, partSuffix, Store } from './store.ts';
 
 /** Libraries that the official x64 build of Node needs (`readelf -d`), and that a Debian root with libatomic1 has. */
@@ -27,6 +29,9 @@ export const NODE_LOADER = 'lib64/ld-linux-x86-64.so.2';
 
 /** The file of a cache entry that is a Node binary. */
 export const NODE = 'node';
+
+/** The file of a cache entry that is a file system with {@link NODE} and nothing else. */
+export const NODE_SYSTEM = 'node.squashfs';
 
 /** A Node binary for an image. */
 export interface NodeBinary {
@@ -54,6 +59,30 @@ export async function findOrStripNode(on: Connection, options: { readonly cache:
     return {};
   });
   return { entry, file: fileOf(entry, NODE).path, sha256, version: process.versions.node };
+}
+
+/** Packs a Node into a file system, or finds it in the cache: whatever image it is for. */
+export async function findOrPackNode(
+  on: Connection,
+  options: {
+    readonly store: Store;
+    readonly node: NodeBinary;
+    readonly compression: Compression;
+    /** Told when it is not in the cache. */
+    readonly onPack?: () => void;
+  },
+): Promise<{ readonly entry: Entry; readonly cached: boolean }> {
+  const { store, node, compression } = options;
+  const key = keyOf({ kind: 'node system 1', sha256: node.sha256, compression });
+  return await store.findOrMake('runtime', key, async (folder) => {
+    options.onPack?.();
+    const tree = join(folder, 'tree');
+    await mkdir(tree);
+    await writeFile(join(tree, NODE), await store.read(node.entry, NODE), { mode: 0o755 });
+    await makeSquashfs(on, { folder: tree, file: join(folder, NODE_SYSTEM), timeSeconds: EPOCH_SECONDS, compression });
+    await rm(tree, { recursive: true });
+    return {};
+  });
 }
 
 /** The digest of the running binary, remembered as long as it is the same file in every respect: it has 146 MB. */

@@ -4,10 +4,15 @@ import { mkdir, open, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ImageFile } from '../manifests/image-manifest.ts';
 import type { Bundle } from './bundle.ts';
-import { packLayer, packRuntime, packStage1, type Payload } from './initrd.ts';
+import { packStage1, packSystem, packTools, type Payload } from './initrd.ts';
 import { LAYER_FILES } from './layers.ts';
-import { NODE, NODE_LIBRARIES, NODE_LOADER, type NodeBinary } from './node-runtime.ts';
+import { NODE_LIBRARIES, NODE_LOADER, NODE_SYSTEM } from './node-runtime.ts';
+import { SOURCES } from './source-digest.ts';
 import { type Entry, fileOf, keyOf, type Store } from './store.ts';
+
+/** What runs before init's bundle, and when that cannot: our sources that nothing imports. */
+export const FIRST_STEPS = 'init/first-steps.sh';
+export const RESCUE = 'init/rescue.sh';
 
 /** What to pack. */
 export interface PackOptions {
@@ -17,7 +22,8 @@ export interface PackOptions {
   readonly out: string;
   readonly store: Store;
   readonly buildId: string;
-  readonly node: NodeBinary;
+  /** Its file system; see `findOrPackNode()`. */
+  readonly node: Entry;
   readonly init: Bundle;
 }
 
@@ -54,18 +60,22 @@ export async function packImage(options: PackOptions): Promise<Packed> {
     const { sha256, sizeBytes: size } = fileOf(layer, LAYER_FILES.root);
     const name = `layer-${index + 1}.squashfs`;
     payload.layers.push({ name, size, sha256 });
-    segments.push(packLayer({ name, squashfs: await store.read(layer, LAYER_FILES.root) }));
+    segments.push(packSystem({ name, squashfs: await store.read(layer, LAYER_FILES.root) }));
   }
-  const runtime = await runtimeSegment(options, packages);
+  const tools = await toolsSegment(options, packages);
+  const node = packSystem({ name: NODE_SYSTEM, squashfs: await store.read(options.node, NODE_SYSTEM) });
   const names = (packages.facts['modules'] ?? '').split(' ').filter(Boolean);
   const stage1 = await packStage1({
+    firstSteps: await readFile(join(SOURCES, FIRST_STEPS)),
+    rescue: await readFile(join(SOURCES, RESCUE)),
     init: await readFile(options.init.file),
     payload,
     modules: await Promise.all(
       names.map(async (name) => ({ name, content: await store.read(packages, LAYER_FILES.module(name)) })),
     ),
   });
-  const initrd = await writeParts(join(out, 'buildos-initrd'), [runtime, stage1, ...segments.flat()]);
+  const initrd = await writeParts(join(out, 'buildos-initrd'), [tools, stage1, ...node, ...segments.flat()]);
+  const runtime = [tools, ...node].reduce((sum, { length }) => sum + length, 0);
   return {
     kernelRelease: packages.facts['kernelRelease'] ?? '',
     rootfsBytes: layers.reduce((sum, { facts }) => sum + Number(facts['rootBytes'] ?? 0), 0),
@@ -73,24 +83,22 @@ export async function packImage(options: PackOptions): Promise<Packed> {
     sizes: {
       kernel: kernel.sizeBytes,
       initrd: initrd.sizeBytes,
-      runtime: runtime.length,
+      runtime,
       stage1: stage1.length,
-      payload: initrd.sizeBytes - runtime.length - stage1.length,
+      payload: initrd.sizeBytes - runtime - stage1.length,
     },
   };
 }
 
-/** The runtime segment changes with Node and with libraries only. */
-async function runtimeSegment(options: PackOptions, packages: Entry): Promise<Uint8Array> {
-  const { store, node } = options;
+/** The segment of tools changes with libraries only. */
+async function toolsSegment({ store }: PackOptions, packages: Entry): Promise<Uint8Array> {
   const names = [LAYER_FILES.busybox, LAYER_FILES.loader, ...NODE_LIBRARIES.map(LAYER_FILES.library)];
   const digests = names.map((name) => fileOf(packages, name).sha256);
-  const key = keyOf(['runtime 1', node.sha256, process.versions.zstd, digests]);
+  const key = keyOf(['tools 1', process.versions.zstd, digests]);
   const { entry } = await store.findOrMake('runtime', key, async (folder) => {
     const libraries = new Map<string, Uint8Array>();
     for (const name of NODE_LIBRARIES) libraries.set(name, await store.read(packages, LAYER_FILES.library(name)));
-    const segment = await packRuntime({
-      node: await store.read(node.entry, NODE),
+    const segment = await packTools({
       busybox: await store.read(packages, LAYER_FILES.busybox),
       loader: { path: NODE_LOADER, content: await store.read(packages, LAYER_FILES.loader) },
       libraries,

@@ -25,13 +25,11 @@ function fakeHost(files: Readonly<Record<string, string>>, stdout = ''): Connect
 
 const FILES = {
   '/buildos/payload.json': PAYLOAD_JSON,
-  '/modules/load': 'loop.ko\nsquashfs.ko\n',
   '/proc/meminfo': 'MemTotal:         991188 kB\nMemFree: 1 kB\n',
 };
 
 test('look finds the payload and whether its content is there', async () => {
   assert.deepEqual(await lookAtRoot(fakeHost(FILES, '1021994 100 4096\n12345 16 512\n')), {
-    modules: ['loop.ko', 'squashfs.ko'],
     payload: { buildId: 'c0ffee', layers: LAYERS },
     layers: [{ sizeBytes: 12_345, storedBytes: 8192 }],
     initramfsFreeBytes: 409_600,

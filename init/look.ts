@@ -1,7 +1,6 @@
 /** What stage 1 finds: reads only, changes nothing. */
 import { type Connection, FileError, text } from '../connections/connection.ts';
-import { parseModuleList } from '../host/kernel-modules.ts';
-import { BUSYBOX, LAYERS, type Layer, MODULE_LIST, NEWROOT, PAYLOAD_JSON, type Payload } from './layout.ts';
+import { BUSYBOX, LAYERS, type Layer, NEWROOT, PAYLOAD_JSON, type Payload } from './layout.ts';
 import type { HostFacts, RootFacts } from './plan.ts';
 import { InitError } from './step.ts';
 
@@ -28,7 +27,6 @@ export async function lookAtRoot(on: Connection): Promise<RootFacts> {
   const [type, ...free] = space.split(' ');
   const [freeBlocks = 0, freeBlockSize = 0] = free.map(Number);
   return {
-    modules: parseModuleList(await readText(on, MODULE_LIST, 'kernel modules')),
     payload,
     layers: payload.layers.map((_, index) => {
       const [sizeBytes, blocks = 0, blockSize = 0] = (found[index] ?? '').split(' ').filter(Boolean).map(Number);

@@ -1,24 +1,23 @@
-#!/bin/node
 /**
- * Stage 1 of Build OS: PID 1 in the initramfs. Mounts the root from RAM, leaves what the host should know in
+ * Stage 1 of Build OS: PID 1 in the initramfs, after first-steps.sh. Mounts the root from RAM, leaves what the host should know in
  * /run/buildos/host.json, and becomes systemd. layout.ts tells what is around it, plan.ts what it does.
  *
  * Node does not reap orphans and an exit of PID 1 is a kernel panic: so this is short, everything it waits for has a bound,
  * and every way out leads through execve(2). Storage by label, the network and services are units of the image.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { openLocal } from '../connections/local.ts';
 import { type BootStep, HOST_JSON, formatHostJson } from '../host/host-json.ts';
 import { formatProblem, parseKernelCommandLine } from '../host/kernel-cmdline.ts';
 import { Consoles } from './consoles.ts';
 import { NEWROOT } from './layout.ts';
 import { lookAtCommandLine, lookAtConsoles, lookAtHost, lookAtRoot } from './look.ts';
-import { KERNEL_FILE_SYSTEMS, MOVE_KERNEL_FILE_SYSTEMS, planHandOver, planHost, planRoot } from './plan.ts';
+import { MOVE_KERNEL_FILE_SYSTEMS, planHandOver, planHost, planRoot } from './plan.ts';
 import { RESCUE_COMMAND, describeFailure } from './rescue.ts';
 import { run } from './run.ts';
 import { type Step, describe } from './step.ts';
 
-/** Not NODE_OPTIONS, which the kernel would hand on from the command line, nor anything else that came from there. */
+/** Nothing that the kernel hands on from its command line. */
 const ENVIRONMENT = { HOME: '/', TERM: process.env['TERM'] ?? 'linux' };
 
 const consoles = new Consoles();
@@ -34,15 +33,8 @@ await boot();
 
 async function boot(): Promise<void> {
   const steps: BootStep[] = [{ name: 'node', startMs: nowMs() - performance.now(), endMs: nowMs() }];
-  const done: [Step, BootStep][] = [];
-  const onStep = (step: Step, timing: BootStep): void => {
-    steps.push(timing);
-    done.push([step, timing]);
-  };
   const on = openLocal();
 
-  await run([KERNEL_FILE_SYSTEMS], on, { nowMs, onStep });
-  surviveCrashes();
   consoles.open(await lookAtConsoles(on));
   const { options, problems } = parseKernelCommandLine(await lookAtCommandLine(on));
   const rootFacts = await lookAtRoot(on);
@@ -51,10 +43,9 @@ async function boot(): Promise<void> {
   for (const problem of problems) consoles.say(`Build OS: kernel command line: ${formatProblem(problem)}`);
 
   const tell = (step: Step, timing: BootStep): void => {
-    onStep(step, timing);
+    steps.push(timing);
     if (options.initDebug) consoles.say(formatStep(step, timing));
   };
-  if (options.initDebug) for (const [step, timing] of done) consoles.say(formatStep(step, timing));
   await run(planRoot(options, rootFacts), on, { nowMs, onStep: tell });
   const host = planHost(options, await lookAtHost(on, rootFacts.memoryMiB));
   for (const problem of host.problems) consoles.say(`Build OS: kernel command line: ${formatProblem(problem)}`);
@@ -87,16 +78,6 @@ function giveUp(error: unknown): void {
 function become(command: readonly [program: string, ...args: string[]]): void {
   if (process.execve === undefined) throw new Error('This Node cannot execve');
   process.execve(command[0], command, ENVIRONMENT);
-}
-
-/** Should PID 1 crash as no program can handle (Node itself, later systemd), then a reboot is better than a dead host. */
-function surviveCrashes(): void {
-  const setting = '/proc/sys/kernel/panic';
-  try {
-    if (readFileSync(setting, 'utf8').trim() === '0') writeFileSync(setting, '10');
-  } catch {
-    // A kernel without the setting: then as it was.
-  }
 }
 
 function formatStep(step: Step, timing: BootStep): string {

@@ -1,17 +1,15 @@
 /**
  * What stage 1 does, decided from the options and from what was found. Pure.
  *
- * Three looks, three plans: the kernel's file systems are needed to see anything; the root's own files (who is `build`?)
- * can be read only when the root is mounted.
+ * Two looks, two plans: the root's own files (who is `build`?) can be read only when the root is mounted. What Node itself
+ * needs, first-steps.sh has done.
  */
 import type { HostOptions, OptionProblem } from '../host/kernel-cmdline.ts';
-import { BUSYBOX, IMAGE_NODE, LAYERS, LOWER, MODULES, NEWROOT, NODE, UPPER, type Payload } from './layout.ts';
+import { BUSYBOX, IMAGE_NODE, LAYERS, LOWER, NEWROOT, NODE, UPPER, type Payload } from './layout.ts';
 import { InitError, type Owner, type Step } from './step.ts';
 
 /** What is known once the kernel's file systems are there. */
 export interface RootFacts {
-  /** File names in {@link MODULES}, in the order to load them. */
-  readonly modules: readonly string[];
   readonly payload: Payload;
   /** What is there of each layer of the payload, in its order. */
   readonly layers: readonly {
@@ -51,32 +49,7 @@ const DEFAULT_TFTP_MIB = 1024;
 /** Less free space than this, and the kernel stopped unpacking the initrd for lack of it. */
 const FULL_BYTES = 64 * 1024;
 
-const HINT_KERNEL = 'boot the kernel that was published with this image: its file systems are built in';
 const HINT_IMAGE = 'the image and stage 1 do not belong together: publish the image again, all files of it';
-
-/** First of all, since without it neither messages nor facts can be had. */
-export const KERNEL_FILE_SYSTEMS: Step = {
-  name: 'kernel file systems',
-  hint: HINT_KERNEL,
-  actions: [
-    {
-      kind: 'mount',
-      mounts: [
-        { type: 'devtmpfs', source: 'dev', target: '/dev', options: ['nosuid', 'mode=0755'], makeTarget: true },
-        { type: 'proc', source: 'proc', target: '/proc', options: ['nosuid', 'nodev', 'noexec'], makeTarget: true },
-        { type: 'sysfs', source: 'sysfs', target: '/sys', options: ['nosuid', 'nodev', 'noexec'], makeTarget: true },
-        // As systemd would mount it; it keeps what it finds.
-        {
-          type: 'tmpfs',
-          source: 'tmpfs',
-          target: '/run',
-          options: ['nosuid', 'nodev', 'mode=0755', 'size=20%', 'nr_inodes=800k'],
-          makeTarget: true,
-        },
-      ],
-    },
-  ],
-};
 
 /** Last of all: whatever is mounted must be below the new root when the old one is emptied. */
 export const MOVE_KERNEL_FILE_SYSTEMS: Step = {
@@ -104,13 +77,7 @@ export function planRoot(options: HostOptions, facts: RootFacts): Step[] {
   checkPayload(facts);
   // The highest first, as overlayfs wants them.
   const lowers = facts.payload.layers.map((_, index) => `${LOWER}-${index + 1}`).reverse();
-  const steps: Step[] = [
-    {
-      name: 'kernel modules',
-      hint: 'kernel and initrd are of different builds: publish both together, and compare them with SHA256SUMS',
-      actions: [{ kind: 'load-modules', files: facts.modules.map((name) => `${MODULES}/${name}`) }],
-    },
-  ];
+  const steps: Step[] = [];
   // Reading all of it costs seconds on a slow host, and the transfer has its own checksums: only when asked.
   if (options.initDebug) {
     steps.push({
@@ -182,12 +149,7 @@ export function planHost(options: HostOptions, facts: HostFacts): HostPlan {
       actions: [
         {
           kind: 'mount',
-          mounts: [
-            // Bound onto itself first: a mount point cannot be removed, so the file keeps its name when switch_root empties
-            // the initramfs. Without a name /proc/self/exe ends in " (deleted)", and process.execPath is of no use.
-            { type: 'bind', source: NODE, target: NODE },
-            { type: 'bind', source: NODE, target: `${NEWROOT}${IMAGE_NODE}` },
-          ],
+          mounts: [{ type: 'bind', source: NODE, target: `${NEWROOT}${IMAGE_NODE}` }],
         },
       ],
     },

@@ -2,37 +2,17 @@
  * When stage 1 cannot go on: say which step, why and what to try; offer a shell; else reboot after a pause. PID 1 must not
  * exit (the kernel would panic), so it becomes a busybox shell, which is there even when Node can do nothing more.
  */
-import { BUSYBOX } from './layout.ts';
+import { BUSYBOX, RESCUE_SCRIPT } from './layout.ts';
 import { InitError } from './step.ts';
 
 /** How long somebody has to press Enter; also the shortest time between two boots that fail. */
-export const RESCUE_SECONDS = 60;
-
-/** The prompt is on /dev/console, the last `console=` of the command line. Only built-ins and $0, no PATH. */
-const SCRIPT = `
-exec </dev/console >/dev/console 2>&1
-"$0" --install -s /bin
-before=$("$0" date +%s)
-echo "Press Enter within $1 s for a shell; else this host reboots and tries again."
-if read -r -t "$1" answer; then
-  echo 'Build OS: rescue shell. exit reboots this host.'
-  "$0" setsid "$0" cttyhack "$0" sh
-else
-  # read came back at once: nobody can type on this console. Wait all the same, or a farm would hammer its boot server.
-  "$0" sleep $((before + $1 - $("$0" date +%s)))
-fi
-echo 'Build OS: rebooting.'
-"$0" reboot -f
-"$0" sleep 10
-echo b >/proc/sysrq-trigger
-while :; do "$0" sleep 3600; done`;
+const RESCUE_SECONDS = 60;
 
 /** Words for execve(2) that make PID 1 the rescue shell. */
 export const RESCUE_COMMAND: readonly [program: string, ...args: string[]] = [
   BUSYBOX,
   'sh',
-  '-c',
-  SCRIPT,
+  RESCUE_SCRIPT,
   BUSYBOX,
   String(RESCUE_SECONDS),
 ];

@@ -1,7 +1,6 @@
 /** Performs the steps of plan.ts: one exhaustive switch, no choices. */
 import { type Connection, CommandError, text } from '../connections/connection.ts';
 import type { BootStep } from '../host/host-json.ts';
-import { insertModules } from '../host/kernel-modules.ts';
 import { mountAll } from '../host/mount.ts';
 import { BUSYBOX } from './layout.ts';
 import { type Action, type Folder, InitError, type Step } from './step.ts';
@@ -47,8 +46,6 @@ async function perform(action: Action, on: Connection): Promise<void> {
   switch (action.kind) {
     case 'mount':
       return await mountAll(on, action.mounts, { busybox: BUSYBOX });
-    case 'load-modules':
-      return await insertModules(on, action.files, BUSYBOX);
     case 'check-digest':
       return await checkDigest(action, on);
     case 'make-folders':

@@ -17,7 +17,6 @@ export interface Folder {
 /** One change. */
 export type Action =
   | { readonly kind: 'mount'; readonly mounts: readonly Mount[] }
-  | { readonly kind: 'load-modules'; readonly files: readonly string[] }
   | { readonly kind: 'check-digest'; readonly file: string; readonly sha256: string }
   | { readonly kind: 'make-folders'; readonly folders: readonly Folder[] }
   | {
@@ -59,8 +58,6 @@ function describeAction(action: Action): string[] {
   switch (action.kind) {
     case 'mount':
       return action.mounts.map((mount) => `mount ${describeMount(mount)}`);
-    case 'load-modules':
-      return action.files.map((file) => `load ${file}`);
     case 'check-digest':
       return [`check that ${action.file} has SHA-256 ${action.sha256}`];
     case 'make-folders':

@@ -3,6 +3,7 @@
  * all packages at once, leave out files when packing, and show what a host is made of.
  */
 import type { DataRef } from './data.ts';
+import type { Wire } from './image.ts';
 import type { KernelClass } from './kernel-classes.ts';
 
 /** A user that a property makes. */
@@ -28,6 +29,8 @@ export interface HostAttrs {
   readonly unitsMasked: readonly string[];
   /** Paths to leave out when packing: relative to the root, `*`, `**` and `?` as in a shell. */
   readonly excludes: readonly string[];
+  /** The wire that the host boots over: one, or none when nothing was said. */
+  readonly wires: readonly Wire[];
   /** Words for the kernel command line. */
   readonly kernelOptions: readonly string[];
   /** What the kernel is used for: classes of modules that an image carries. */
@@ -62,6 +65,7 @@ export function emptyAttrs(name: string): HostAttrs {
     unitsEnabled: [],
     unitsMasked: [],
     excludes: [],
+    wires: [],
     kernelOptions: [],
     kernelClasses: [],
     kernelModules: [],
@@ -86,6 +90,7 @@ export function addAttrs(known: HostAttrs, more: AttrsToAdd): HostAttrs {
     unitsEnabled: union(known.unitsEnabled, more.unitsEnabled),
     unitsMasked: union(known.unitsMasked, more.unitsMasked),
     excludes: union(known.excludes, more.excludes),
+    wires: union(known.wires, more.wires),
     kernelOptions: union(known.kernelOptions, more.kernelOptions),
     kernelClasses: union(known.kernelClasses, more.kernelClasses),
     kernelModules: union(known.kernelModules, more.kernelModules),

@@ -10,7 +10,7 @@ import { readSquashfs, type Squashfs } from './squashfs.ts';
 
 /** A part. */
 export interface ImagePart {
-  /** `kernel`, `runtime`, `stage 1`, `layer 1`… */
+  /** `kernel`, `tools`, `stage 1`, `Node`, `layer 1`… */
   readonly name: string;
   /** `initrd`: entries are files of stage 1; `layer`: of the root, numbered from 0. */
   readonly kind: 'kernel' | 'initrd' | 'layer';
@@ -37,8 +37,9 @@ export interface MergedRoot {
   readonly hidden: readonly (PlacedEntry & { readonly by: PlacedEntry })[];
 }
 
-/** A file system of the root in the initrd. */
-const LAYER = /^buildos\/.*\.squashfs$/;
+/** A file system in the initrd: a layer of the root, or Node's. */
+const SYSTEM = /^buildos\/.*\.squashfs$/;
+const NODE_SYSTEM = 'buildos/node.squashfs';
 
 /** What was read of another image: parts that are the same are not read again. */
 export class KnownParts {
@@ -67,7 +68,7 @@ export async function readParts(
     },
   ];
   for (const [index, segment] of segments.entries()) {
-    const systems = segment.entries.filter(({ path, kind }) => kind === 'file' && LAYER.test(path));
+    const systems = segment.entries.filter(({ path, kind }) => kind === 'file' && SYSTEM.test(path));
     const rest = segment.entries.filter((entry) => !systems.includes(entry) && entry.path !== 'buildos');
     const alone = systems.length === 1 && rest.length === 0;
     if (!alone) {
@@ -79,19 +80,21 @@ export async function readParts(
       const content = system.content();
       // The cpio header before it, and padding, are part of it, unless something else stands beside it.
       const around = alone ? segment.bytes.length - content.length : 0;
-      const part = partOf(`layer ${layers + 1}`, 'layer', content);
+      const isNode = system.path === NODE_SYSTEM;
+      const part = isNode ? partOf('Node', 'initrd', content) : partOf(`layer ${layers + 1}`, 'layer', content);
       const found = known.systems.get(part.sha256) ?? readSquashfs(content);
       known.systems.set(part.sha256, found);
       const { compression, entries, overheadBytes } = found;
       parts.push({
         ...part,
-        layer: layers,
+        ...(!isNode && { layer: layers }),
         form: `squashfs ${compression}`,
         storedBytes: content.length + around,
         overheadBytes: overheadBytes + around,
-        entries,
+        // Where init mounts it.
+        entries: isNode ? entries.map((entry) => ({ ...entry, path: `node/${entry.path}` })) : entries,
       });
-      layers += 1;
+      if (!isNode) layers += 1;
     }
   }
   return parts;
@@ -142,10 +145,10 @@ function sized(
   return { form, storedBytes, overheadBytes: storedBytes - content, entries };
 }
 
-/** By what is in it: the pipeline writes Node and its libraries into one, init into another. */
+/** By what is in it: the pipeline writes busybox and Node's libraries into one, init into another. */
 function nameOf({ entries }: Segment, index: number): string {
   const has = (path: string): boolean => entries.some((entry) => entry.path === path);
-  if (has('bin/node')) return 'runtime';
+  if (has('bin/busybox')) return 'tools';
   return has('init') ? 'stage 1' : `segment ${index + 1}`;
 }
 

@@ -69,8 +69,8 @@ export class Origins {
 
   #ofStage1(path: string): readonly Origin[] {
     const name = path.slice(path.lastIndexOf('/') + 1);
-    if (path === 'bin/node') return step(`Node ${this.#facts.nodeVersion}, stripped`);
-    if (path === 'init') return step('our init (init/main.ts, bundled)');
+    if (path === 'node/node') return step(`Node ${this.#facts.nodeVersion}, stripped`);
+    if (path === 'main.mjs') return step('our init (init/main.ts, bundled)');
     if (path === 'bin/busybox') return this.inLayer(0, 'usr/bin/busybox');
     if (path.startsWith('lib64/')) return this.inLayer(0, `usr/${path}`);
     if (path.startsWith('lib/')) return this.inLayer(0, `${MULTIARCH}/${name}`);

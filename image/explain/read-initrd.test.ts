@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { constants, zstdCompressSync } from 'node:zlib';
 import * as fc from 'fast-check';
 import { encodeCpio } from '../cpio.ts';
-import { packLayer, packStage1 } from '../initrd.ts';
+import { packStage1, packSystem } from '../initrd.ts';
 import { ImageFormatError } from './image-entry.ts';
 import { endOfFrame, readInitrd } from './read-initrd.ts';
 
@@ -11,11 +11,13 @@ const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 async function initrd(): Promise<Uint8Array> {
   const stage1 = await packStage1({
-    init: bytes('#!/bin/node\n'.repeat(50)),
+    firstSteps: bytes('#!/bin/busybox sh\n'.repeat(50)),
+    rescue: bytes('rescue'),
+    init: bytes('init'),
     payload: { buildId: 'x', layers: [] },
     modules: [{ name: 'loop.ko', content: bytes('module') }],
   });
-  return Buffer.concat([stage1, ...packLayer({ name: 'layer-1.squashfs', squashfs: bytes('not really one') })]);
+  return Buffer.concat([stage1, ...packSystem({ name: 'layer-1.squashfs', squashfs: bytes('not really one') })]);
 }
 
 test('readInitrd() finds the segments that the pipeline writes, and what is in them', async () => {
@@ -27,7 +29,7 @@ test('readInitrd() finds the segments that the pipeline writes, and what is in t
   );
   const init = segments[0]?.entries.find(({ path }) => path === 'init');
   assert.equal(init?.mode, 0o755);
-  assert.equal(Buffer.from(init?.content() ?? []).toString(), '#!/bin/node\n'.repeat(50));
+  assert.equal(Buffer.from(init?.content() ?? []).toString(), '#!/bin/busybox sh\n'.repeat(50));
   assert.equal(segments[1]?.entries.find(({ kind }) => kind === 'file')?.path, 'buildos/layer-1.squashfs');
   let all = 0;
   for (const { bytes: stretch, entries, overheadBytes } of segments) {

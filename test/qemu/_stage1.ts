@@ -12,9 +12,12 @@ import { depmod } from '../../host/depmod.ts';
 import { debianSources } from '../../host/mmdebstrap.ts';
 import { makeSquashfs } from '../../host/squashfs.ts';
 import { bundle } from '../../image/bundle.ts';
-import { packLayer, packRuntime, packStage1 } from '../../image/initrd.ts';
+import { packStage1, packSystem, packTools } from '../../image/initrd.ts';
 import { loadOrder, moduleName } from '../../image/kernel-modules.ts';
-import { NODE_LIBRARIES, NODE_LOADER, findOrStripNode } from '../../image/node-runtime.ts';
+import { NODE_LIBRARIES, NODE_LOADER, NODE_SYSTEM, findOrPackNode, findOrStripNode } from '../../image/node-runtime.ts';
+import { FIRST_STEPS, RESCUE } from '../../image/pack.ts';
+import { SOURCES } from '../../image/source-digest.ts';
+import { Store } from '../../image/store.ts';
 
 const CACHE = join(import.meta.dirname, '../../work/test-stage1');
 const PACKAGES = ['linux-image-cloud-amd64', 'busybox-static', 'libatomic1', 'libstdc++6'];
@@ -90,28 +93,35 @@ export async function makeStage1(): Promise<Stage1Fixture> {
   for (const name of NODE_LIBRARIES) await copyFile(join(debian, LIBRARIES, name), join(root, 'lib', name));
   await chmod(join(root, NODE_LOADER), 0o755);
   const squashfs = join(out, 'root.squashfs');
-  await makeSquashfs(on, { folder: root, file: squashfs, timeSeconds: 1 });
+  await makeSquashfs(on, { folder: root, file: squashfs, timeSeconds: 1, compression: 'lz4' });
   const payload = await readFile(squashfs);
 
   const sha256 = createHash('sha256').update(payload).digest('hex');
   const layer = { name: 'layer-1.squashfs', size: payload.length, sha256 };
   const libraries = new Map<string, Uint8Array>();
   for (const name of NODE_LIBRARIES) libraries.set(name, await read(join(LIBRARIES, name)));
-  const [runtime, stage1] = await Promise.all([
-    packRuntime({
-      node: await readFile(node.file),
+  const store = new Store(CACHE);
+  const { entry } = await findOrPackNode(on, { store, node, compression: 'lz4' });
+  const nodeSystem = packSystem({ name: NODE_SYSTEM, squashfs: await store.read(entry, NODE_SYSTEM) });
+  const [tools, stage1] = await Promise.all([
+    packTools({
       busybox: await read('usr/bin/busybox'),
       loader: { path: NODE_LOADER, content: await read(join(LIBRARIES, 'ld-linux-x86-64.so.2')) },
       libraries,
     }),
     packStage1({
+      firstSteps: await readFile(join(SOURCES, FIRST_STEPS)),
+      rescue: await readFile(join(SOURCES, RESCUE)),
       init: await readFile((await bundle({ entry: 'init/main.ts', outfile: join(out, 'init.mjs') })).file),
       payload: { buildId: BUILD_ID, layers: [layer] },
       modules: await readModules(debian),
     }),
   ]);
   const initrd = join(out, 'initrd');
-  await writeFile(initrd, Buffer.concat([runtime, stage1, ...packLayer({ name: layer.name, squashfs: payload })]));
+  await writeFile(
+    initrd,
+    Buffer.concat([tools, stage1, ...nodeSystem, ...packSystem({ name: layer.name, squashfs: payload })]),
+  );
   const kernel = (await readdir(join(debian, 'boot'))).find((name) => name.startsWith('vmlinuz-'));
   if (kernel === undefined) throw new Error(`No kernel in ${debian}/boot`);
   return { kernel: join(debian, 'boot', kernel), initrd, buildId: BUILD_ID, squashfsBytes: payload.length };

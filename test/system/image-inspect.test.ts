@@ -123,7 +123,7 @@ test('image explain says which package, property or step a file comes from, and 
   assert.equal(why('/etc/skel/.bashrc'), 'removed file.directory');
   assert.equal(why('/usr/share/doc/libc6/copyright'), 'left-out libc6 usr/share/doc');
   assert.equal(why('initrd:/lib/libstdc++.so.6'), 'present libstdc++6');
-  assert.match(why('initrd:/bin/node'), /^present Node \d+\.\d+\.\d+, stripped$/);
+  assert.match(why('initrd:/node/node'), /^present Node \d+\.\d+\.\d+, stripped$/);
   assert.equal(why('kernel'), 'present tiny-kernel');
   assert.equal(why('/no/such/file'), 'absent');
 
@@ -146,9 +146,9 @@ test('image explain --html is one file that loads nothing; its areas are the siz
   assert.equal(loads?.[0], undefined);
   const drawing = readFileSync(svg, 'utf8');
   const total = inspection.items.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
-  const node = inspection.items.find(({ path }) => path === 'initrd:/bin/node')?.storedBytes ?? 0;
+  const node = inspection.items.find(({ path }) => path === 'initrd:/node/node')?.storedBytes ?? 0;
   const tile =
-    /<rect class="file" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"><title>initrd:\/bin\/node:/;
+    /<rect class="file" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"><title>initrd:\/node\/node:/;
   const [x = 0, y = 0, width = 0, height = 0] = (tile.exec(drawing) ?? []).slice(1).map(Number);
   assert.ok(Math.abs((width * height) / (1600 * 900) - node / total) < 0.001, `${width} by ${height}`);
   assert.ok(x >= 0 && y >= 0 && x + width <= 1600.01 && y + height <= 900.01);
