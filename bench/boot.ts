@@ -10,7 +10,7 @@ import { Command } from 'commander';
 import { loadImageHost } from '../cli/image-host.ts';
 import { onInterrupt } from '../cli/interrupt.ts';
 import { needPackages, needRoot } from '../cli/setup.ts';
-import { type BuildOptions, buildImage } from '../image/build.ts';
+import { buildImage, type ImageDefinition } from '../image/build.ts';
 import type { BuiltImage } from '../image/built-image.ts';
 import { AGENT_ARGUMENTS, agentHost, writeInstantToolchain } from './boot/agent-host.ts';
 import {
@@ -23,7 +23,9 @@ import {
   UNITS,
 } from './boot/budgets.ts';
 import { measureBoot } from './boot/measure.ts';
+import { makePlainRoot, PLAIN_ARGUMENTS } from './boot/plain-root.ts';
 import { type Profile, PROFILES } from './boot/profiles.ts';
+import { measurePxe, type PxeWay } from './boot/pxe.ts';
 import type { BootFigures } from './boot/stamps.ts';
 import { withoutNode } from './boot/without-node.ts';
 
@@ -36,6 +38,7 @@ interface Flags {
   readonly only?: string;
   readonly work: string;
   readonly json?: string;
+  readonly pxe?: boolean;
 }
 
 /** The command. */
@@ -44,6 +47,10 @@ export function bootBench(): Command {
     .option('--only <profile>', `one profile: ${PROFILES.map(({ name }) => name).join(', ')}`)
     .option('--work <dir>', 'folder for caches and images', 'work')
     .option('--json <file>', 'write all figures')
+    .option(
+      '--pxe',
+      'seconds from power-on over the network under TCG, instead: wants a machine that does nothing else',
+    )
     .addHelpText(
       'after',
       '\nExit status: 0 within the budgets; 2 one is exceeded by more than 3 %; 1 something could not be measured.',
@@ -60,6 +67,10 @@ async function run(flags: Flags): Promise<void> {
   await using scratch = await makeScratch();
   const results: object[] = [];
   for (const profile of profiles) {
+    if (flags.pxe === true) {
+      results.push(await measurePxeWays(profile, { ...flags, folder: scratch.folder, signal: interrupt.signal }));
+      continue;
+    }
     const result = await measureProfile(profile, { ...flags, folder: scratch.folder, signal: interrupt.signal });
     process.stdout.write(`${describe(profile, result)}\n\n`);
     if (result.judgements.some(({ isExceeded }) => isExceeded)) process.exitCode = EXIT_MISSED;
@@ -78,18 +89,30 @@ interface Result {
   readonly judgements: readonly Judgement[];
 }
 
-async function measureProfile(
-  profile: Profile,
-  options: { readonly work: string; readonly folder: string; readonly signal: AbortSignal },
-): Promise<Result> {
-  const { folder, signal } = options;
+interface Options {
+  readonly work: string;
+  readonly folder: string;
+  readonly signal: AbortSignal;
+}
+
+/** @param other - another definition than the profile's */
+async function buildProfile(profile: Profile, { work, signal }: Options, other?: ImageDefinition): Promise<BuiltImage> {
   const { definition, definitionFile } = await loadImageHost(profile.host);
-  const build = async (built: Pick<BuildOptions, 'definition' | 'definitionFile'>): Promise<BuiltImage> => {
-    const onProgress = (line: string): void => void process.stderr.write(`${line}\n`);
-    const { work } = options;
-    return (await buildImage({ ...built, work, hardware: profile.hardware, signal, onProgress })).image;
-  };
-  const image = await build({ definition, ...(definitionFile !== undefined && { definitionFile }) });
+  const { image } = await buildImage({
+    ...(other !== undefined
+      ? { definition: other }
+      : { definition, ...(definitionFile !== undefined && { definitionFile }) }),
+    work,
+    hardware: profile.hardware,
+    signal,
+    onProgress: (line) => process.stderr.write(`${line}\n`),
+  });
+  return image;
+}
+
+async function measureProfile(profile: Profile, options: Options): Promise<Result> {
+  const { folder, signal } = options;
+  const image = await buildProfile(profile, options);
   const judge = (figures: Figures): readonly Judgement[] => judgeBudgets(figures, profile.budgets);
   const isKept = (figures: Figures, names: readonly BudgetName[]): boolean =>
     judge(figures).every(({ name, isExceeded }) => !isExceeded || !names.includes(name));
@@ -104,7 +127,7 @@ async function measureProfile(
   let agentBoot: BootFigures | undefined;
   if (profile.hasAgent) {
     const toolchain = join(folder, 'toolchain');
-    const agent = await build({ definition: agentHost(toolchain, await writeInstantToolchain(toolchain)) });
+    const agent = await buildProfile(profile, options, agentHost(toolchain, await writeInstantToolchain(toolchain)));
     agentBoot = await measureBoot(agent, folder, {
       signal,
       boots: BOOTS_MAX,
@@ -122,6 +145,29 @@ async function measureProfile(
     withoutNode: figuresOf(bare, bareBoot),
     judgements: judge(figures),
   };
+}
+
+/** Boots the profile's image in all ways, and prints each as it is known. */
+async function measurePxeWays(profile: Profile, options: Options): Promise<object> {
+  const image = await buildProfile(profile, options);
+  const plainRoot = {
+    initrd: await makePlainRoot(image, options.folder),
+    args: [...PLAIN_ARGUMENTS, ...profile.withoutNode],
+  };
+  const ways: readonly (readonly [name: string, way: PxeWay])[] = [
+    ['BIOS', { firmware: 'bios', untilAgent: profile.hasAgent }],
+    ['UEFI', { firmware: 'uefi', untilAgent: profile.hasAgent }],
+    ['BIOS, DHCP as dnsmasq does it by itself', { firmware: 'bios', isDhcpPlain: true, untilAgent: profile.hasAgent }],
+    ['BIOS, the same root as one zstd cpio, without Node', { firmware: 'bios', plainRoot }],
+  ];
+  const results: object[] = [];
+  for (const [index, [name, way]] of ways.entries()) {
+    options.signal.throwIfAborted();
+    const phases = await measurePxe(image, way, join(options.folder, `pxe-${profile.name}-${index}`));
+    process.stdout.write(`${profile.name} over PXE, ${name}: seconds under TCG\n${chart({ phases }).join('\n')}\n\n`);
+    results.push({ name, way, phases });
+  }
+  return { profile: profile.name, pxe: results };
 }
 
 async function makeScratch(): Promise<AsyncDisposable & { readonly folder: string }> {
@@ -165,14 +211,14 @@ const difference = (all: Figures, less: Figures, name: BudgetName): number =>
   (all[name] ?? Number.NaN) - (less[name] ?? Number.NaN);
 
 /** A bar a phase, from where the one before ended. */
-function chart({ phases }: BootFigures): string[] {
+function chart({ phases }: { readonly phases: readonly { readonly name: string; readonly end: number }[] }): string[] {
   const total = phases.at(-1)?.end ?? 1;
   let start = 0;
   return phases.map(({ name, end }) => {
     const from = Math.round((start / total) * CHART_COLUMNS);
     const to = Math.max(from + 1, Math.round((end / total) * CHART_COLUMNS));
     const bar = `${' '.repeat(from)}${'█'.repeat(to - from)}`.padEnd(CHART_COLUMNS + 1);
-    const line = `  ${name.padEnd(14)} ${bar} ${(end - start).toFixed(2).padStart(6)} ${end.toFixed(2).padStart(6)}`;
+    const line = `  ${name.padEnd(15)} ${bar} ${(end - start).toFixed(2).padStart(6)} ${end.toFixed(2).padStart(6)}`;
     start = end;
     return line;
   });

@@ -47,6 +47,8 @@ export interface GuestOptions {
   readonly shell?: boolean;
   /** Of `uefi`: Secure Boot is in force, and this X.509 certificate (DER) is all that the firmware trusts. */
   readonly secureBoot?: { readonly certificate: Uint8Array };
+  /** Whether iPXE's prompt, which waits 2 s for a key, gets one; default true. On a host nobody is there to press it. */
+  readonly answersPrompt?: boolean;
   /** Of `uefi`: the firmware boots over HTTP, and does not try PXE. */
   readonly httpBoot?: boolean;
 }
@@ -101,7 +103,7 @@ export class Guest implements AsyncDisposable {
     const guest = new Guest(options.name, qemu, runtime, description.consoleLog);
     void qemu.exited.then(({ status, signal }) => guest.#ended(status, signal));
     try {
-      await guest.#connect();
+      await guest.#connect(options.answersPrompt ?? true);
     } catch (error) {
       await guest.close();
       const said = qemu.stdout.tail(20).join('\n');
@@ -203,7 +205,7 @@ export class Guest implements AsyncDisposable {
     await rm(this.#runtime, { recursive: true, force: true });
   }
 
-  async #connect(): Promise<void> {
+  async #connect(answersPrompt: boolean): Promise<void> {
     const lines = new ConsoleLines();
     let asked = false;
     this.#console = await this.#retry(() => connectSocket(this.sockets.console));
@@ -212,7 +214,7 @@ export class Guest implements AsyncDisposable {
       for (const line of lines.push(chunk)) this.#add({ source: 'console', atMs, line });
       // iPXE waits 2 s for Ctrl-B at each start; any other key ends that.
       const asks = lines.unfinished.includes(IPXE_PROMPT);
-      if (asks && !asked) this.type(' ');
+      if (answersPrompt && asks && !asked) this.type(' ');
       asked = asks;
     });
     this.#console.on('error', () => {});

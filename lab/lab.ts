@@ -36,6 +36,8 @@ export interface LabOptions {
   readonly bootFiles?: Partial<BootFiles>;
   /** A configuration file for dnsmasq that tells it, as `image publish` writes one; instead of `bootFiles`. */
   readonly bootConfig?: string;
+  /** Without router advertisements: iPXE then waits for one. For measuring what that costs. */
+  readonly withoutAdvertisements?: boolean;
   /** The iPXE script a host gets over TFTP. Default: chain to `boot.ipxe` of the HTTP folder, unless the TFTP folder has its own. */
   readonly bootScript?: string;
   /** How many guests there is room for; default 1. */
@@ -70,7 +72,12 @@ export async function openLab(options: LabOptions): Promise<Lab> {
   const inNamespace = ['ip', 'netns', 'exec', namespace];
   const { bootFiles, bootConfig } = options;
   const boot = { ...(bootFiles !== undefined && { bootFiles }), ...(bootConfig !== undefined && { bootConfig }) };
-  const dhcp = await start([...inNamespace, ...dnsmasqArgv(labDhcp(ports, join(folder, 'leases'), boot))], {
+  const { advertise, ...network } = labDhcp(ports, join(folder, 'leases'), boot);
+  const wanted = {
+    ...network,
+    ...(options.withoutAdvertisements !== true && advertise !== undefined && { advertise }),
+  };
+  const dhcp = await start([...inNamespace, ...dnsmasqArgv(wanted)], {
     stderr: 'stdout',
   });
   undo.use(dhcp);
