@@ -23,7 +23,7 @@ import { formatImageManifest, type ImageManifest, type ImagePackage } from '../m
 import type { PackageLock } from '../manifests/package-lock.ts';
 import type { DataSource, DataStore } from '../properties/data.ts';
 import { type DeployReport, checkReport, deploy } from '../properties/deploy.ts';
-import { type HostAttrs, emptyAttrs } from '../properties/host-attrs.ts';
+import { type HostAttrs, emptyAttrs, excludedPaths } from '../properties/host-attrs.ts';
 import { type HostDefinition, definitionDigest, hostAttrs } from '../properties/host-definition.ts';
 import type { Wire } from '../properties/image.ts';
 import { type PropertyApplication, readRegistered } from '../properties/property.ts';
@@ -258,7 +258,7 @@ class Build {
   ): Promise<{ readonly layers: readonly Entry[]; readonly properties: readonly PropertyOutcome[] }> {
     const { definition, attrs, data, lock, code, tools, hardware, encoding } = inputs;
     const compression = encoding.root;
-    const { excludes } = attrs;
+    const excludes = excludedPaths(attrs);
     const rootKey = baseRootKey(lock, code.root);
     const [base, upper] = splitDefinition(definition);
     // A root that was made here is used at once, while it is put into the cache.

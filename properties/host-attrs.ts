@@ -29,6 +29,8 @@ export interface HostAttrs {
   readonly unitsMasked: readonly string[];
   /** Paths to leave out when packing: relative to the root, `*`, `**` and `?` as in a shell. */
   readonly excludes: readonly string[];
+  /** Paths to leave out unless one of these packages is asked for by name. */
+  readonly excludesUnless: readonly { readonly patterns: readonly string[]; readonly packages: readonly string[] }[];
   /** The wire that the host boots over: one, or none when nothing was said. */
   readonly wires: readonly Wire[];
   /** Words for the kernel command line. */
@@ -65,6 +67,7 @@ export function emptyAttrs(name: string): HostAttrs {
     unitsEnabled: [],
     unitsMasked: [],
     excludes: [],
+    excludesUnless: [],
     wires: [],
     kernelOptions: [],
     kernelClasses: [],
@@ -90,6 +93,7 @@ export function addAttrs(known: HostAttrs, more: AttrsToAdd): HostAttrs {
     unitsEnabled: union(known.unitsEnabled, more.unitsEnabled),
     unitsMasked: union(known.unitsMasked, more.unitsMasked),
     excludes: union(known.excludes, more.excludes),
+    excludesUnless: union(known.excludesUnless, more.excludesUnless),
     wires: union(known.wires, more.wires),
     kernelOptions: union(known.kernelOptions, more.kernelOptions),
     kernelClasses: union(known.kernelClasses, more.kernelClasses),
@@ -100,6 +104,12 @@ export function addAttrs(known: HostAttrs, more: AttrsToAdd): HostAttrs {
     sources: union(known.sources, more.sources),
     data: union(known.data, more.data),
   };
+}
+
+/** All paths to leave out of the image of a host, once everything is known about it. */
+export function excludedPaths({ excludes, excludesUnless, packages }: HostAttrs): readonly string[] {
+  const more = excludesUnless.filter((each) => !each.packages.some((name) => packages.includes(name)));
+  return [...excludes, ...more.flatMap(({ patterns }) => patterns)];
 }
 
 function union<T>(known: readonly T[], more: readonly T[] | undefined): readonly T[] {

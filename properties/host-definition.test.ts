@@ -3,9 +3,11 @@ import { test } from 'node:test';
 import * as apt from './apt.ts';
 import { eseq, unapplied } from './combinators.ts';
 import * as file from './file.ts';
+import { excludedPaths } from './host-attrs.ts';
 import { definitionDigest, hostAttrs } from './host-definition.ts';
 import * as image from './image.ts';
 import * as kernel from './kernel.ts';
+import * as mount from './mount.ts';
 import { InapplicablePropertyError, type PropertyApplication } from './property.ts';
 import * as systemd from './systemd.ts';
 import * as user from './user.ts';
@@ -35,11 +37,27 @@ test('static facts add up in order, without duplicates, through combinators', ()
   assert.deepEqual(found.files, ['/etc/systemd/system/x.service', '/etc/modules-load.d/more.conf']);
 });
 
+test('paths that are left out unless a package is asked for stay with it, wherever it is asked for', () => {
+  const properties = [image.excludes(['a']), image.excludes(['b', 'c'], ['less', 'more'])];
+  assert.deepEqual(excludedPaths(attrs(...properties)), ['a', 'b', 'c']);
+  assert.deepEqual(excludedPaths(attrs(...properties, apt.installed(['less']))), ['a']);
+});
+
+test('a mount says what its kernel needs; of what is in RAM nothing', () => {
+  const classes = (device: string, type?: string): readonly string[] =>
+    attrs(mount.at('/srv', { device, ...(type !== undefined && { type }) })).kernelClasses;
+  assert.deepEqual(classes('LABEL=srv', 'ext4'), ['filesystems']);
+  assert.deepEqual(classes('/dev/mapper/srv'), ['filesystems', 'volumes']);
+  assert.deepEqual(classes('server:/srv', 'nfs4'), ['network-filesystems']);
+  assert.deepEqual(classes('tmpfs', 'tmpfs'), []);
+});
+
 test('what makes no sense together is refused before connecting', () => {
   assert.throws(() => attrs(apt.installed(['less']), apt.removed(['less'])), InapplicablePropertyError);
   assert.throws(() => attrs(apt.removed(['less']), apt.installed(['less'])), InapplicablePropertyError);
   const two = [user.present({ name: 'a', uid: 1000 }), user.present({ name: 'b', uid: 1000 })];
   assert.throws(() => attrs(...two), /gives uid 1000 to "a" and "b"/);
+  assert.throws(() => attrs(image.bootsOver('1G'), image.bootsOver('100M')), /boots over a wire of 1G and of 100M/);
 });
 
 test('the digest of a definition changes with any argument, and with nothing else', () => {

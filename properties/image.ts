@@ -3,29 +3,34 @@ import { z } from 'zod';
 import { arg, textThat } from './args.ts';
 import { InapplicablePropertyError, type PropertyApplication, defineProperty } from './property.ts';
 
-/** Paths left out when the image is packed: from the root, without the first slash, `*`, `**`, `?`, `[…]` and `{a,b}` as in a shell. */
-export const excludes: (patterns: readonly string[]) => PropertyApplication = defineProperty<
-  [patterns: readonly string[]]
->({
-  id: 'image.excludes',
-  kind: 'posix',
-  describe: (patterns) => `left out of the image: ${patterns.join(' ')}`,
-  about: 'Paths left out when the image is packed; on the host where it is made, they stay.',
-  example: [['usr/share/doc', 'var/cache/*']],
-  args: [
-    arg(
-      'patterns',
-      z.array(
-        textThat(
-          (pattern) => pattern !== '' && !pattern.startsWith('/') && !/(^|\/)\.\.(\/|$)/.test(pattern),
-          'a path from the root, without the first slash and ".."',
+/**
+ * Paths left out when the image is packed: from the root, without the first slash, `*`, `**`, `?`, `[…]` and `{a,b}` as in a shell.
+ * With packages: unless the definition asks for one of these by name.
+ */
+export const excludes: (patterns: readonly string[], unless?: readonly string[]) => PropertyApplication =
+  defineProperty<[patterns: readonly string[], unless?: readonly string[]]>({
+    id: 'image.excludes',
+    kind: 'posix',
+    describe: (patterns, unless = []) =>
+      `left out of the image${unless.length === 0 ? '' : `, unless ${unless.join(' or ')} is asked for`}: ${patterns.join(' ')}`,
+    about: 'Paths left out when the image is packed; on the host where it is made, they stay.',
+    example: [['usr/share/doc', 'var/cache/*']],
+    args: [
+      arg(
+        'patterns',
+        z.array(
+          textThat(
+            (pattern) => pattern !== '' && !pattern.startsWith('/') && !/(^|\/)\.\.(\/|$)/.test(pattern),
+            'a path from the root, without the first slash and ".."',
+          ),
         ),
+        'from the root, without the first slash; `*`, `**`, `?`, `[…]` and `{a,b}` as in a shell',
       ),
-      'from the root, without the first slash; `*`, `**`, `?`, `[…]` and `{a,b}` as in a shell',
-    ),
-  ],
-  hostattrs: (_known, patterns) => ({ excludes: patterns }),
-});
+      arg('unless', z.array(z.string()).optional(), 'packages: who asks for one of them by name keeps the paths'),
+    ],
+    hostattrs: (_known, patterns, unless = []) =>
+      unless.length === 0 ? { excludes: patterns } : { excludesUnless: [{ patterns, packages: unless }] },
+  });
 
 /** Wires that hosts boot over, by what they carry in a second. */
 export const WIRES = ['100M', '1G', '10G'] as const;

@@ -6,6 +6,7 @@ import type { PropertyApplication } from '../../properties/property.ts';
 import * as systemd from '../../properties/systemd.ts';
 import * as user from '../../properties/user.ts';
 import { lean } from './_lean.ts';
+import { slim } from './_slim.ts';
 
 const PACKAGES = [
   'systemd',
@@ -23,6 +24,27 @@ const PACKAGES = [
 const KEY = '/etc/ssh/ssh_host_ed25519_key';
 
 const NETWORK = '[Match]\nType=ether\nKind=!*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n';
+
+/** What nobody needs who asks for none of these packages by name. */
+const UNUSED: readonly { readonly paths: readonly string[]; readonly unless: readonly string[] }[] = [
+  // Keys in agents, on cards and tokens, of hosts that hosts trust; ssh, scp, sftp and ssh-keygen stay.
+  {
+    paths: [
+      'usr/bin/{ssh-add,ssh-agent,ssh-argv0,ssh-copy-id,ssh-keyscan}',
+      'usr/lib/openssh/{ssh-keysign,ssh-pkcs11-helper,ssh-sk-helper}',
+    ],
+    unless: ['openssh-client'],
+  },
+  // Primes for an exchange of keys that clients have not preferred for ten years; sshd has some built in.
+  { paths: ['etc/ssh/moduli'], unless: ['openssh-client'] },
+  // Infiniband, data center bridging, TIPC, vDPA, ARP in user space, counters of routes.
+  {
+    paths: ['usr/bin/{rdma,rtstat,lnstat,nstat,ctstat,routel}', 'usr/sbin/{arpd,dcb,genl,rtacct,rtmon,tipc,vdpa}'],
+    unless: ['rdma-core', 'ibverbs-utils', 'lldpd'],
+  },
+  // Finds libraries that were installed: all were, when the image was made. Python asks it.
+  { paths: ['usr/sbin/ldconfig'], unless: ['python3', 'python3-minimal'] },
+];
 
 /**
  * The properties. Without a key in the image or on the kernel command line nobody can log in.
@@ -51,20 +73,7 @@ export function minimalSystem(kernelPackage: string): PropertyApplication[] {
     systemd.defaultTarget('multi-user.target'),
     file.hasContent('/etc/hostname', ''),
     file.hasContent('/etc/fstab', ''),
-    image.excludes([
-      'boot/*',
-      'etc/{apt,dpkg,initramfs-tools,kernel}',
-      'usr/bin/{apt*,dpkg*,debconf*,perl*,localedef,sqv}',
-      'usr/lib/{apt,dpkg,initramfs-tools,klibc,python3}',
-      'usr/lib/systemd/{catalog,boot,portable,ukify}',
-      'usr/lib/udev/{hwdb.bin,hwdb.d}',
-      'usr/lib/x86_64-linux-gnu/{gconv,perl-base}',
-      'usr/lib/x86_64-linux-gnu/lib{apt-pkg,apt-private,perl}*',
-      'usr/share/{bash-completion,bug,debconf,doc,doc-base,gcc,i18n,info,initramfs-tools,lintian,locale,man,menu,perl*,pixmaps,zsh}',
-      'usr/share/zoneinfo',
-      'var/cache/*',
-      'var/lib/{apt,dpkg,initramfs-tools}',
-      'var/log/*',
-    ]),
+    ...slim(),
+    ...UNUSED.map(({ paths, unless }) => image.excludes(paths, unless)),
   ];
 }

@@ -17,6 +17,7 @@ import * as user from '../../properties/user.ts';
 import type { ImageInputs } from '../build.ts';
 import { lean } from './_lean.ts';
 import { nodeRuntime } from './_node-runtime.ts';
+import { slim } from './_slim.ts';
 
 const FILES = join(import.meta.dirname, 'build-host');
 
@@ -71,6 +72,7 @@ export function buildHost(inputs: ImageInputs): HostDefinition {
       ...services(),
       ...identity(inputs),
       ...slim(),
+      ...slimCompiler(),
       // Last, and nothing but files of this machine: so they are a layer of the image of their own.
       ...programs(inputs),
     ],
@@ -179,27 +181,16 @@ function identity(inputs: ImageInputs): PropertyApplication[] {
   ];
 }
 
-/** What a host in RAM never reads. The packages stay installed where the image is built: they are left out when packing. */
-function slim(): PropertyApplication[] {
+/** Of the packages of this host, what is for other languages than C, for debugging compilers, and time zones counted otherwise. */
+function slimCompiler(): PropertyApplication[] {
   return [
     image.excludes([
-      'boot/*',
-      'etc/{apt,dpkg,initramfs-tools,kernel}',
-      'usr/bin/{apt*,dpkg*,debconf*,perl*,localedef,sqv,*lto-dump*,*gprof*}',
-      'usr/lib/{apt,dpkg,initramfs-tools,klibc,python3}',
-      'usr/lib/systemd/{catalog,boot,portable,ukify}',
-      'usr/lib/udev/{hwdb.bin,hwdb.d}',
-      'usr/lib/x86_64-linux-gnu/{gconv,perl-base}',
+      'usr/bin/{*lto-dump*,*gprof*}',
       'usr/lib/x86_64-linux-gnu/lib{asan,hwasan,lsan,tsan,ubsan}.so*',
-      'usr/lib/x86_64-linux-gnu/lib{apt-pkg,apt-private,perl}*',
       'usr/lib/gcc/x86_64-linux-gnu/*/lib*san*',
       'usr/lib/gcc/x86_64-linux-gnu/*/plugin',
       'usr/libexec/gcc/x86_64-linux-gnu/*/{lto1,lto-wrapper,g++-mapper-server}',
-      'usr/share/{bash-completion,bug,debconf,doc,doc-base,gcc,gdb,i18n,info,initramfs-tools,lintian,locale,man,menu,perl*,pixmaps,zsh}',
       'usr/share/zoneinfo/{posix,right}',
-      'var/cache/*',
-      'var/lib/{apt,dpkg,initramfs-tools}',
-      'var/log/*',
     ]),
   ];
 }
