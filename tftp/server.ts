@@ -218,9 +218,8 @@ class Server implements TftpServer {
     if (packet.kind !== 'request') {
       if (packet.kind === 'malformed' && (opcode === 1 || opcode === 2)) {
         const refused = new RefusedError(ERROR_CODE.illegalOperation, `the request has ${packet.reason}`);
-        this.#answerError(asker, refused.code, refused.message);
         const direction = opcode === 1 ? 'read' : 'write';
-        this.#report({ kind: 'request', direction, name: '', mode: undefined, options: [] }, asker, refused);
+        this.#refuse({ kind: 'request', direction, name: '', mode: undefined, options: [] }, asker, refused, admitted);
       }
       return;
     }
@@ -243,16 +242,25 @@ class Server implements TftpServer {
     this.#opening.add(key);
     this.#open(packet, bytes, asker)
       .catch((error: unknown) => {
-        const refused = toRefused(error);
-        this.#answerError(asker, refused.code, refused.message);
-        this.#report(packet, asker, refused);
+        this.#refuse(packet, asker, toRefused(error), admitted);
         if (!(error instanceof RefusedError) && error instanceof Error) this.#options.onError?.(error);
       })
       .finally(() => this.#opening.delete(key));
-    if (admitted === 'sparingly') {
-      const endMs = performance.now();
-      this.#siege.spend(endMs - nowMs, endMs);
-    }
+    if (admitted === 'sparingly') this.#spend(nowMs);
+  }
+
+  /** Answers with an ERROR. */
+  #refuse(packet: RequestPacket, asker: Asker, refused: RefusedError, admitted: 'freely' | 'sparingly' | 'not'): void {
+    const startMs = performance.now();
+    this.#siege.refuse(asker.address, startMs);
+    this.#answerError(asker, refused.code, refused.message);
+    this.#report(packet, asker, refused);
+    if (admitted === 'sparingly') this.#spend(startMs);
+  }
+
+  #spend(sinceMs: number): void {
+    const nowMs = performance.now();
+    this.#siege.spend(nowMs - sinceMs, nowMs);
   }
 
   /** Transfers whose peer has never answered. */

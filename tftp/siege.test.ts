@@ -32,6 +32,23 @@ test('in a siege who has answered lately is taken, and strangers get a tenth of 
   assert.ok(share > 0.08 && share < 0.11, `${share} of the time`);
 });
 
+test('many refusals are a siege, too, until time has forgiven them; those of a known address are not', () => {
+  const siege = new Siege();
+  const few = { count: 0, sinceMs: Infinity };
+  siege.know('192.0.2.1');
+  for (let index = 0; index < 3000; index += 1) siege.refuse('192.0.2.1', 1000);
+  for (let index = 0; index < 1000; index += 1) {
+    assert.equal(siege.admits(`198.51.100.${index}`, few, 1000), 'freely');
+    siege.refuse(`198.51.100.${index}`, 1000);
+  }
+  for (let index = 0; index < 50; index += 1) siege.refuse('198.51.100.1', 1000);
+  assert.equal(siege.admits('203.0.113.1', few, 1000), 'sparingly');
+  siege.spend(0.1, 1000);
+  assert.equal(siege.admits('203.0.113.1', few, 1000.5), 'not');
+  assert.equal(siege.admits('192.0.2.1', few, 1000.5), 'freely');
+  assert.equal(siege.admits('203.0.113.1', few, 1051), 'freely');
+});
+
 test('addresses that answered longest ago are forgotten first', () => {
   const siege = new Siege();
   siege.know('first');

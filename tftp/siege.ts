@@ -2,19 +2,23 @@
  * Which requests are taken while more ask than can be served: forged addresses, mostly, that never answer. Pure but for what
  * it remembers.
  *
- *   many unanswered transfers, the oldest for long, or no room?   no ──▶ all are taken
+ *   many unanswered transfers, the oldest for long, or no room?
+ *   or many requests refused, for names that are not there?       no ──▶ all are taken
  *         │ yes
  *   an address that has answered lately?                          yes ──▶ taken
  *         │ no
  *   a tenth of the time for all of these: taken as far as it goes, passed over beyond that (who is honest asks again)
  *
- * A room of machines that boots at once answers within moments, so it is none.
+ * A room of machines that boots at once answers within moments, so it is none; and a loader that tries one name after the
+ * other has answered before, when it was loaded itself.
  */
 
 /** Fewer than these are no burden. */
 const UNANSWERED_MIN = 256;
 /** The oldest of them for so long, and its first repeat was in vain: it is not the server who is slow. */
 const UNANSWERED_MS = 1250;
+/** So many refusals of unknown addresses are no burden, at once and then each second. */
+const REFUSALS_MAX = 1000;
 /** Time left for others, for each ms that was spent on a request of an unknown address. */
 const OTHERS_SHARE = 9;
 /** But so much at most: a process that was stopped meanwhile, or a slow disk, says nothing of the siege. */
@@ -30,6 +34,9 @@ export class Siege {
   readonly #known = new Set<string>();
   /** until then unknown addresses wait */
   #nextAtMs = 0;
+  /** refusals of unknown addresses, less what time has forgiven */
+  #refusals = 0;
+  #refusedAtMs = 0;
   #passed = 0;
   #wordAtMs = -Infinity;
 
@@ -40,6 +47,17 @@ export class Siege {
     if (this.#known.size <= KNOWN_MAX) return;
     const [oldest = ''] = this.#known;
     this.#known.delete(oldest);
+  }
+
+  /** A request was answered with an ERROR. */
+  refuse(address: string, nowMs: number): void {
+    if (this.#known.has(address)) return;
+    this.#refusals = this.#refusalsAt(nowMs) + 1;
+    this.#refusedAtMs = nowMs;
+  }
+
+  #refusalsAt(nowMs: number): number {
+    return Math.max(0, this.#refusals - ((nowMs - this.#refusedAtMs) * REFUSALS_MAX) / 1000);
   }
 
   /**
@@ -53,7 +71,8 @@ export class Siege {
     unanswered: { readonly count: number; readonly sinceMs: number },
     nowMs: number,
   ): 'freely' | 'sparingly' | 'not' {
-    if (unanswered.count < UNANSWERED_MIN || nowMs - unanswered.sinceMs < UNANSWERED_MS) return 'freely';
+    const isUnanswered = unanswered.count >= UNANSWERED_MIN && nowMs - unanswered.sinceMs >= UNANSWERED_MS;
+    if (!isUnanswered && this.#refusalsAt(nowMs) < REFUSALS_MAX) return 'freely';
     if (this.#known.has(address)) return 'freely';
     if (nowMs >= this.#nextAtMs) return 'sparingly';
     this.#passed += 1;
@@ -62,7 +81,7 @@ export class Siege {
 
   /** So much time went into a request that was taken sparingly. */
   spend(ms: number, nowMs: number): void {
-    this.#nextAtMs = nowMs + Math.min(OTHERS_SHARE * ms, OTHERS_MAX_MS);
+    this.#nextAtMs = Math.max(nowMs, this.#nextAtMs) + Math.min(OTHERS_SHARE * ms, OTHERS_MAX_MS);
   }
 
   /** How many were passed over since it was last told; 0: it is not time for a word. */

@@ -513,7 +513,7 @@ class Bench:
                         kw = dict(f="one.bin", b=b, w=w, c=1, n=a.transfers or 10, t=a.tmo, T=a.deadline, r=20, V=True)
                         run(self.exe, s, pre, **kw)
                         quiet = run(self.exe, s, pre, **kw)
-                        p = subprocess.Popen(pre + [flooder, "-h", s.host, "-p", str(s.port), "-f", "one.bin", "-R", str(a.rate), "-T", str(a.deadline),
+                        p = subprocess.Popen(pre + [flooder, "-h", s.host, "-p", str(s.port), "-f", a.ask, "-R", str(a.rate), "-T", str(a.deadline),
                                                     "-s", str(a.seed + rnd)], stdout=subprocess.PIPE, text=True)
                         try:
                             time.sleep(1)
@@ -574,6 +574,7 @@ def main():
     ap.add_argument("--reorder", type=float, default=0, help="percent of packets that overtake")
     ap.add_argument("--parallel", type=int, default=1, help="loss: measurements at once, each on a link of its own")
     ap.add_argument("--client", help="loss: instead of loadgen, a command with {host} {port} {file} {blk} {win} that prints a JSON line")
+    ap.add_argument("--ask", default="one.bin", help="flood: the name that is asked for; one that is not there is refused")
     ap.add_argument("--rate", type=int, default=20000, help="flood: forged requests a second")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--tmo", type=int, default=1000, help="client retransmit timeout ms")
