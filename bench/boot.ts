@@ -104,6 +104,7 @@ async function buildProfile(profile: Profile, { work, signal }: Options, other?:
       : { definition, ...(definitionFile !== undefined && { definitionFile }) }),
     work,
     hardware: profile.hardware,
+    ...(profile.wire !== undefined && { wire: profile.wire }),
     signal,
     onProgress: (line) => process.stderr.write(`${line}\n`),
   });

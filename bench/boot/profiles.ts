@@ -1,5 +1,6 @@
 /** The images that are measured. Where a budget is exceeded on purpose, it is raised here, in the commit that explains why. */
 import type { Hardware } from '../../image/module-classes.ts';
+import type { Wire } from '../../properties/image.ts';
 import type { BudgetName, Figures } from './budgets.ts';
 
 /** An image, what its boot may cost, and what it is to cost. */
@@ -9,11 +10,13 @@ export interface Profile {
   /** A name of `buildos host list`. */
   readonly host: string;
   readonly hardware: Hardware;
+  /** What it is packed for; default: for no wire in particular, at once. */
+  readonly wire?: Wire;
   /** Kernel arguments of the same image without Node: units that are programs of Node are not started. */
   readonly withoutNode: readonly string[];
   /** It is booted once more, with a toolchain, until its agent is ready. */
   readonly hasAgent: boolean;
-  /** Measured with `--effort quick`, rounded up: what is reached is kept. */
+  /** Measured, rounded up: what is reached is kept. */
   readonly budgets: Figures;
   /** Of the first step and of the last, without Node: what Node costs is measured. */
   readonly goals: Readonly<Partial<Record<BudgetName, readonly [first: number, last: number]>>>;
@@ -25,6 +28,7 @@ export const PROFILES: readonly Profile[] = [
     summary: 'Debian, systemd and sshd for virtual machines',
     host: 'minimal',
     hardware: 'vm',
+    wire: '100M',
     withoutNode: [],
     hasAgent: false,
     budgets: { init: 4.5, 'multi-user': 6.6, size: 101, memory: 312 },
@@ -35,6 +39,7 @@ export const PROFILES: readonly Profile[] = [
     summary: 'the same for server hardware',
     host: 'minimal-server',
     hardware: 'server',
+    wire: '100M',
     withoutNode: [],
     hasAgent: false,
     budgets: { init: 4.9, 'multi-user': 7, size: 160, memory: 382 },
