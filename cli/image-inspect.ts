@@ -57,8 +57,8 @@ async function diff(
     const { work, files } = options;
     const read = new KnownParts();
     // One after the other: what both have is read once.
-    const before = await readSide(await findSubject(from, { work }), read);
-    const after = await readSide(await findSubject(to, { work }), read);
+    const before = await looking(from, async () => await readSide(await findSubject(from, { work }), read));
+    const after = await looking(to, async () => await readSide(await findSubject(to, { work }), read));
     const result = diffImages(before, after);
     if (options.json === true) print(result);
     else process.stdout.write(`${formatDiff(result, { files }).join('\n')}\n`);
@@ -104,7 +104,10 @@ Examples:
 }
 
 async function explain(asked: string | undefined, path: string | undefined, flags: ExplainFlags): Promise<void> {
-  const inspection = await inspectImage(await findSubject(asked, { work: flags.work }));
+  const inspection = await looking(
+    asked,
+    async () => await inspectImage(await findSubject(asked, { work: flags.work })),
+  );
   if (path !== undefined) {
     const why = explainPath(path, inspection);
     if (flags.json === true) print(why);
@@ -116,6 +119,22 @@ async function explain(asked: string | undefined, path: string | undefined, flag
   if (flags.json === true) print(summarize(inspection, flags.top));
   else if (drawn.length > 0) process.stderr.write(`written: ${drawn.join(' ')}\n`);
   else process.stdout.write(`${formatSummary(summarize(inspection, flags.top), { top: flags.top }).join('\n')}\n`);
+}
+
+/** Names the image that something is wrong with, where the error names a part of it only. */
+async function looking<T>(asked: string | undefined, look: () => Promise<T>): Promise<T> {
+  try {
+    return await look();
+  } catch (cause) {
+    if (!(cause instanceof Error) || (asked !== undefined && cause.message.includes(asked) && 'hint' in cause))
+      throw cause;
+    throw new LookError(`Cannot look into the image ${asked ?? 'that was built last'}`, { cause });
+  }
+}
+
+class LookError extends Error {
+  override readonly name = 'LookError';
+  readonly hint = 'if a file of it is damaged or gone: remove its folder and build it again, or publish it again';
 }
 
 async function writeMaps(inspection: Inspection, { html, svg }: ExplainFlags): Promise<string[]> {

@@ -178,8 +178,18 @@ function packagesOf(flags: PublishFlags, loaders: BootLoaders | undefined): Need
 
 async function signingKeyOf(flags: PublishFlags): Promise<MinisignSecretKey | undefined> {
   if (flags.sign === undefined) return undefined;
-  const password = flags.passwordFile === undefined ? undefined : await readFile(flags.passwordFile, 'utf8');
-  return parseSecretKey(await readFile(flags.sign, 'utf8'), password?.replace(/\r?\n$/, ''));
+  const read = async (file: string, option: string): Promise<string> => {
+    return await readFile(file, 'utf8').catch((cause: unknown) => {
+      throw new UsageError(`Cannot sign: cannot read the file ${file} of ${option}`, { cause });
+    });
+  };
+  const password = flags.passwordFile === undefined ? undefined : await read(flags.passwordFile, '--password-file');
+  const text = await read(flags.sign, '--sign');
+  try {
+    return parseSecretKey(text, password?.replace(/\r?\n$/, ''));
+  } catch (cause) {
+    throw new UsageError(`Cannot sign with the key ${flags.sign}`, { cause });
+  }
 }
 
 function workOption(): Option {

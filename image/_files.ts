@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, rename, symlink, unlink, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { z } from 'zod';
 
 /** Writes a file beside its place and renames it there; its folder is made when absent. */
 export async function replaceFile(file: string, content: string): Promise<void> {
@@ -27,6 +28,15 @@ export async function switchLink(link: string, target: string): Promise<void> {
 export async function syncPath(path: string): Promise<void> {
   await using handle = await open(path);
   await handle.sync();
+}
+
+/** What is wrong with a text of ours, in a line: the first place where it is of another form. */
+export function describeMismatch(error: unknown): string {
+  if (!(error instanceof z.ZodError)) return error instanceof Error ? error.message : String(error);
+  const [issue] = error.issues;
+  return issue === undefined
+    ? 'of another form'
+    : `${issue.path.map(String).join('.') || 'all of it'}: ${issue.message}`;
 }
 
 /** In hexadecimal digits. */

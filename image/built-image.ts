@@ -2,6 +2,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { describeMismatch } from './_files.ts';
 
 /** What was built. */
 export interface BuiltImage {
@@ -59,7 +60,8 @@ export const IMAGE_JSON = 'image.json';
 /**
  * Reads one image.
  *
- * @throws {NoImageError} when the folder holds none, or one of another form
+ * @throws {NoImageError} when the folder holds none
+ * @throws {DamagedImageError} when it is of another form
  */
 export async function readImage(folder: string): Promise<BuiltImage> {
   let text: string;
@@ -77,9 +79,7 @@ export async function readImage(folder: string): Promise<BuiltImage> {
       manifest: join(folder, 'buildos-manifest.json'),
     };
   } catch (cause) {
-    throw new NoImageError(`Cannot read the image in ${folder}: ${IMAGE_JSON} is not what this version writes`, {
-      cause,
-    });
+    throw new DamagedImageError(folder, IMAGE_JSON, `not what this version writes: ${describeMismatch(cause)}`);
   }
 }
 
@@ -93,7 +93,7 @@ export async function listImages(work: string): Promise<readonly BuiltImage[]> {
       const image = await readImage(join(folder, name));
       found.push({ image, time: (await stat(join(image.folder, IMAGE_JSON))).mtimeMs });
     } catch (error) {
-      if (!(error instanceof NoImageError)) throw error;
+      if (!(error instanceof NoImageError) && !(error instanceof DamagedImageError)) throw error;
     }
   }
   return found.sort((a, b) => b.time - a.time).map((each) => each.image);

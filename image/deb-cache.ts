@@ -73,13 +73,16 @@ const HINTS = {
   goneAndNoSnapshot:
     'the archive has a newer version and no longer this one, and the snapshot archive does not give it: check its address with ' +
     'curl, name another with --snapshot; or renew the lock with "buildos image update", with other versions',
+  altered:
+    'what the archive has is not what the lock says: take the lock from your version control again, or renew it with ' +
+    '"buildos image update"; if it is right, somebody has changed the file: try another --mirror',
   unreachable: 'check the address with curl; another mirror can be given with --mirror',
   offline: 'build once without --offline; or take the folder cache/debs of a machine that has it',
 } as const;
 
 /** A place does not have it, or what it sends is not it. */
 class PlaceError extends Error {
-  readonly kind: 'gone' | 'later' | 'wrong';
+  readonly kind: 'gone' | 'later' | 'altered' | 'wrong';
 
   /** @param kind - `gone`: the place answers, and says that there is no such file; `later`: it has too much to do */
   constructor(message: string, kind: PlaceError['kind'] = 'wrong') {
@@ -162,7 +165,7 @@ async function fetchOne(
 ): Promise<void> {
   const reasons: string[] = [];
   const places = placesOf(each, options);
-  let gone = false;
+  let [gone, altered] = [false, false];
   for (const [index, url] of places.entries()) {
     for (let tries = 1; ; tries += 1) {
       try {
@@ -178,11 +181,18 @@ async function fetchOne(
         }
         reasons.push(`${url}: ${error.message}`);
         if (error.kind === 'gone' && index === 0) gone = true;
-        if (error.kind !== 'wrong' || tries >= TRIES) break;
+        if (error.kind === 'altered' && index === 0) altered = true;
+        if (error.kind === 'gone' || error.kind === 'later' || tries >= TRIES) break;
       }
     }
   }
-  const hint = gone ? (places.length > 1 ? HINTS.goneAndNoSnapshot : HINTS.gone) : HINTS.unreachable;
+  const hint = altered
+    ? HINTS.altered
+    : gone
+      ? places.length > 1
+        ? HINTS.goneAndNoSnapshot
+        : HINTS.gone
+      : HINTS.unreachable;
   throw new FetchError(`Cannot fetch ${each.name} ${each.version}: ${[...new Set(reasons)].join('; ')}`, hint);
 }
 
@@ -241,7 +251,8 @@ async function download(
         );
       }
       const found = hash.digest('hex');
-      if (found !== each.sha256) throw new PlaceError(`altered: its SHA-256 is ${found}, the lock says ${each.sha256}`);
+      if (found !== each.sha256)
+        throw new PlaceError(`altered: its SHA-256 is ${found}, the lock says ${each.sha256}`, 'altered');
       await handle.sync();
     }
     await rename(part, file);

@@ -56,8 +56,8 @@ export class LockMismatchError extends Error {
   override readonly name = 'LockMismatchError';
   readonly hint: string;
 
-  constructor(reason: string, file: string) {
-    super(`Cannot build with the lock ${file}: ${reason}`);
+  constructor(reason: string, file: string, options?: ErrorOptions) {
+    super(`Cannot build with the lock ${file}: ${reason}`, options);
     this.hint = 'renew it with "buildos image update", or build without it: --no-lock';
   }
 }
@@ -193,7 +193,10 @@ function describeAge(ms: number): string {
 
 /** @throws {ManifestError} when it is not a lock; an error of the file system, such as ENOENT */
 export async function readLock(file: string): Promise<PackageLock> {
-  const text = await readFile(file, 'utf8');
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') throw error;
+    throw new LockMismatchError('it cannot be read', file, { cause: error });
+  });
   try {
     return parsePackageLock(text, { name: file });
   } catch (error) {

@@ -131,6 +131,25 @@ test('publishImage() refuses an image that was altered after it was built, and n
   await refused(/images\/b+: buildos-manifest.json is damaged: /);
 });
 
+test('publishImage() says what is in the way, and refuses an argument of two lines', async () => {
+  await using scratch = await temporary();
+  const image = await fakeImage(scratch.folder, 'a'.repeat(20));
+  const into = join(scratch.folder, 'www');
+  await mkdir(join(into, 'boot.ipxe'), { recursive: true });
+  await assert.rejects(publishImage({ image, into }), (error) => {
+    assert.ok(error instanceof PublishError);
+    assert.equal(
+      error.message,
+      `Cannot write ${into}/boot.ipxe: there is a folder of that name; hosts boot what they did before`,
+    );
+    return true;
+  });
+  await assert.rejects(
+    publishImage({ image, into, kernelArgs: ['a\nb'] }),
+    /argument "a\\nb": it has a control character/,
+  );
+});
+
 test('publishImage() clears away what a publishing that was killed has left; it is no version', async () => {
   await using scratch = await temporary();
   const into = join(scratch.folder, 'www');

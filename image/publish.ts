@@ -20,7 +20,7 @@ import { basename, join } from 'node:path';
 import { openLocal } from '../connections/local.ts';
 import { lockPath } from '../host/flock.ts';
 import type { MinisignSecretKey } from '../manifests/minisign.ts';
-import { replaceFile, switchLink } from './_files.ts';
+import { describeMismatch, replaceFile, switchLink } from './_files.ts';
 import { type ConfigFile, formatBootConfigs, formatKernelArgument, hostConfigPaths } from './boot-config.ts';
 import { type BootLoaders, UKI, usesLpxelinux, writeLoaders } from './boot-loaders.ts';
 import { replaceIso, replaceUki } from './boot-programs.ts';
@@ -54,6 +54,9 @@ const LOCK = '.buildos-lock';
 
 /** Publishing an ISO image, too, takes less than half of this. */
 const LOCK_SECONDS = 120;
+
+// oxlint-disable-next-line no-control-regex -- a line of a boot configuration would end there
+const CONTROL = /[\u0000-\u001f\u007f]/;
 
 /** What to publish, and how hosts reach it. */
 export interface PublishOptions {
@@ -124,6 +127,12 @@ export async function publishImage(options: PublishOptions): Promise<Published> 
 
   await mkdir(into, { recursive: true });
   await using _lock = await lock(into);
+  return await explained(into, async () => await publishLocked(options, settings));
+}
+
+async function publishLocked(options: PublishOptions, settings: PublicationSettings): Promise<Published> {
+  const { image, into } = options;
+  const { buildId, kernelArgs } = image;
   for (const path of await findLeftOver(into)) await rm(path, { recursive: true, force: true });
   const folder = join(into, 'versions', buildId);
   if (!(await isComplete(folder, buildId))) await writeVersion(image, folder);
@@ -167,7 +176,28 @@ export async function rollBack(into: string, to?: string): Promise<Published> {
     );
   }
   await checkPrograms(publication);
-  return await switchTo(into, publication, buildId);
+  return await explained(into, async () => await switchTo(into, publication, buildId));
+}
+
+/** Says what stands in the way of writing, which the system tells by a code. */
+async function explained<T>(into: string, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write();
+  } catch (cause) {
+    if (!(cause instanceof Error && 'code' in cause && 'path' in cause)) throw cause;
+    const path = 'dest' in cause && typeof cause.dest === 'string' ? cause.dest : String(cause.path);
+    const known: Readonly<Record<string, readonly [string, string]>> = {
+      EISDIR: ['there is a folder of that name', `it is not ours: move it away, or publish into another folder`],
+      ENOTDIR: ['a part of its path is a file', `it is not ours: move it away, or publish into another folder`],
+      EACCES: ['this user may not', `who owns ${into}?`],
+      EROFS: ['it can only be read', 'publish into another folder'],
+      ENOSPC: ['no space is left', `"buildos image prune --into ${into}" removes old versions`],
+      EDQUOT: ['the quota is used up', `"buildos image prune --into ${into}" removes old versions`],
+    };
+    const [reason, hint] = known[String(cause.code)] ?? [];
+    if (reason === undefined || hint === undefined) throw cause;
+    throw new PublishError(`Cannot write ${path}: ${reason}; hosts boot what they did before`, hint, { cause });
+  }
 }
 
 /** What the programs are made and signed with is at hand. @throws {SigningError | PublishError} */
@@ -315,6 +345,13 @@ function planBoot(version: Version, settings: PublicationSettings): BootPlan {
       'publish with --uki',
     );
   }
+  const broken = [...args, ...Object.values(settings.hosts).flatMap(formatOptions)].find((arg) => CONTROL.test(arg));
+  if (broken !== undefined) {
+    throw new PublishError(
+      `Cannot publish the kernel argument ${JSON.stringify(broken)}: it has a control character`,
+      'an argument is one line of text without tabs',
+    );
+  }
   const awkward = loaders?.uefi === 'grub' ? args.find((arg) => /['\\]/.test(arg)) : undefined;
   if (awkward !== undefined) {
     throw new PublishError(
@@ -346,9 +383,8 @@ async function readPublication(into: string): Promise<Publication | undefined> {
     return parsePublication(content);
   } catch (cause) {
     throw new PublishError(
-      `Cannot read ${file}: not what this version writes`,
-      'remove it, and publish again what hosts are to boot',
-      { cause },
+      `Cannot read ${file}: not what this version writes: ${describeMismatch(cause)}`,
+      'remove it, and publish again what hosts are to boot; versions that it knew can be rolled back to once they are published again',
     );
   }
 }
