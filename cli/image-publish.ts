@@ -1,7 +1,7 @@
 /** `buildos image publish` and `rollback`: what boot servers serve. */
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { BIOS_LOADERS, type BootLoaders, UEFI_LOADERS } from '../image/boot-loaders.ts';
 import { formatProblem, parseKernelCommandLine, UNKNOWN_OPTION } from '../host/kernel-cmdline.ts';
 import { checkWhole, findImage } from '../image/built-image.ts';
@@ -15,6 +15,7 @@ import type { UkiSettings } from '../image/publication.ts';
 import { type MinisignSecretKey, parseSecretKey } from '../manifests/minisign.ts';
 import { countOf } from './count-of.ts';
 import { type Need, needPackages } from './setup.ts';
+import { urlOf } from './url-of.ts';
 
 /** Debian's package `systemd-boot-efi`. */
 const STUB = '/usr/lib/systemd/boot/efi/linuxx64.efi.stub';
@@ -198,11 +199,6 @@ function workOption(): Option {
 
 function jsonOption(): Option {
   return new Option('--json', 'print the result as JSON');
-}
-
-function urlOf(text: string): string {
-  if (!URL.canParse(text) || !/^https?:/.test(text)) throw new InvalidArgumentError('expected an http(s) URL');
-  return text;
 }
 
 function collect(text: string, before: readonly string[]): string[] {

@@ -3,8 +3,10 @@ import { Command } from 'commander';
 import { openLocal } from '../connections/local.ts';
 import { updateLock } from '../image/update.ts';
 import type { LockChanges } from '../manifests/package-lock.ts';
+import { makeFolder } from '../image/work-folder.ts';
 import { DEFAULT_HOST, HOST_HELP, loadImageHost } from './image-host.ts';
 import { needPackages } from './setup.ts';
+import { urlOf } from './url-of.ts';
 
 export function updateCommand(): Command {
   return new Command('update')
@@ -12,7 +14,7 @@ export function updateCommand(): Command {
     .argument('[host]', 'the host', DEFAULT_HOST)
     .option('--work <dir>', 'folder for caches', 'work')
     .option('--lock <file>', 'the lock; default: beside the definition')
-    .option('--mirror <url>', 'Debian mirror')
+    .option('--mirror <url>', 'Debian mirror', urlOf)
     .option('--dry-run', 'show what would change, and write nothing')
     .option('--json', 'print the changes as JSON')
     .addHelpText('after', HOST_HELP)
@@ -22,6 +24,7 @@ export function updateCommand(): Command {
         options: { work: string; lock?: string; mirror?: string; dryRun?: boolean; json?: boolean },
       ) => {
         await needPackages(['image']);
+        await makeFolder(options.work, 'caches', '--work');
         const { definition, lockFile } = await loadImageHost(name);
         const file = options.lock ?? lockFile;
         const { changes, packages } = await updateLock(openLocal(), {

@@ -1,5 +1,5 @@
 /** `buildos image`: build, list and publish images of the build host. */
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { buildImage } from '../image/build.ts';
 import { type BuiltImage, listImages } from '../image/built-image.ts';
 import { SNAPSHOT_URL } from '../image/deb-cache.ts';
@@ -15,6 +15,7 @@ import { publishCommand, rollbackCommand } from './image-publish.ts';
 import { updateCommand } from './image-update.ts';
 import { onInterrupt } from './interrupt.ts';
 import { needPackages, needRoot } from './setup.ts';
+import { urlOf } from './url-of.ts';
 
 /** The command with its sub-commands. */
 export function imageCommand(): Command {
@@ -146,9 +147,4 @@ function mebibytes(bytes: number): string {
 
 function print(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
-}
-
-function urlOf(text: string): string {
-  if (!URL.canParse(text) || !/^https?:/.test(text)) throw new InvalidArgumentError('expected an http(s) URL');
-  return text;
 }

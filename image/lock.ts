@@ -6,7 +6,7 @@
  * last may do. With a lock no archive is asked at all.
  */
 import { mkdir, mkdtempDisposable, readFile, rename, utimes, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import type { Connection } from '../connections/connection.ts';
 import { type AptSource, resolvePackages } from '../host/apt-resolve.ts';
@@ -14,6 +14,7 @@ import { ManifestError } from '../manifests/manifest.ts';
 import { formatPackageLock, parsePackageLock, type PackageLock } from '../manifests/package-lock.ts';
 import { ArchiveError, lookAtInRelease } from './archive-index.ts';
 import { keyOf, partSuffix } from './store.ts';
+import { makeFolders } from './work-folder.ts';
 
 /** The architecture of images. */
 export const ARCHITECTURE = 'amd64';
@@ -60,6 +61,12 @@ export class LockMismatchError extends Error {
     super(`Cannot build with the lock ${file}: ${reason}`, options);
     this.hint = 'renew it with "buildos image update", or build without it: --no-lock';
   }
+}
+
+/** There is no place for a lock. */
+export class LockWriteError extends Error {
+  override readonly name = 'LockWriteError';
+  readonly hint = '--lock names another file';
 }
 
 /** Debian's archives for a release: what was released, and its security updates. */
@@ -206,13 +213,17 @@ export async function readLock(file: string): Promise<PackageLock> {
   }
 }
 
-/** Replaces the file in one step. */
+/** Replaces the file in one step. @throws {LockWriteError} */
 export async function writeLock(file: string, lock: PackageLock): Promise<void> {
-  await replace(file, formatPackageLock(lock));
+  try {
+    await replace(file, formatPackageLock(lock));
+  } catch (cause) {
+    throw new LockWriteError(`Cannot write the lock ${file}; it is as it was`, { cause });
+  }
 }
 
 async function replace(file: string, content: string): Promise<void> {
-  await mkdir(dirname(file), { recursive: true });
+  await makeFolders(resolve(dirname(file)));
   const part = `${file}${partSuffix()}`;
   await writeFile(part, content);
   await rename(part, file);

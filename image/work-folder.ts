@@ -29,7 +29,7 @@ interface Trouble {
 export async function makeFolder(path: string, purpose: string, option: string): Promise<void> {
   const folder = resolve(path);
   try {
-    await makeAll(folder);
+    await makeFolders(folder);
     await tryOut(folder);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : '';
@@ -39,8 +39,8 @@ export async function makeFolder(path: string, purpose: string, option: string):
   }
 }
 
-/** Step by step: where there can be no folders, as in /proc, Node's own recursive mkdir tries for ever. */
-async function makeAll(folder: string): Promise<void> {
+/** Makes a folder, with those above it. Step by step: where there can be no folders, as in /proc, Node's own recursive mkdir tries for ever. */
+export async function makeFolders(folder: string): Promise<void> {
   const missing: string[] = [];
   for (let at = folder; ; at = dirname(at)) {
     const info = await stat(at).catch((error: unknown) => {

@@ -180,7 +180,8 @@ const OWN_FOLDERS = [`${import.meta.dirname}/`, `${dirname(import.meta.dirname)}
 function callerPlace(): string | undefined {
   const frames = (new Error().stack ?? '').split('\n').slice(1);
   for (const frame of frames) {
-    const match = /\(?((?:file:\/\/|\/)[^()\s]+):(\d+):\d+\)?$/.exec(frame);
+    // Not node:internal/…, whose path has slashes, too.
+    const match = /(?:\(|\bat (?:async )?)((?:file:\/\/|\/)[^()\s]+):(\d+):\d+\)?$/.exec(frame);
     if (match === null) continue;
     const path = (match[1] ?? '').replace(/^file:\/\//, '');
     const own = OWN_FOLDERS.some((folder) => path.startsWith(folder)) && !path.endsWith('.test.ts');
