@@ -1,23 +1,20 @@
 /**
- * squashfs-tools: a folder as one compressed, read-only file system.
+ * squashfs-tools: a folder as one compressed, read-only file system, of which only what is read is unpacked.
  *
- * Options from mksquashfs(1). Only what is read is unpacked. Blocks of 128 KiB: smaller ones made no boot quicker
- * (docs/decisions/016).
+ * Options from mksquashfs(1); what they are worth is in docs/decisions/016.
  */
 import type { Connection } from '../connections/connection.ts';
 
-const BLOCK_BYTES = 128 * 1024;
-
 /** What Linux unpacks wherever squashfs is a module of Debian's kernel. */
-export type Compression = 'lz4' | 'lz4hc' | 'zstd-3' | 'zstd-9' | 'zstd-19';
+export type Compression = 'lz4' | 'lz4hc' | 'zstd-3' | 'zstd-19';
 
 const COMPRESSIONS: Readonly<Record<Compression, readonly string[]>> = {
-  lz4: ['-comp', 'lz4'],
+  lz4: ['-comp', 'lz4', '-b', '128K'],
   /** A sixth smaller, and forty times as long to pack. */
-  lz4hc: ['-comp', 'lz4', '-Xhc'],
-  'zstd-3': ['-comp', 'zstd', '-Xcompression-level', '3'],
-  'zstd-9': ['-comp', 'zstd', '-Xcompression-level', '9'],
-  'zstd-19': ['-comp', 'zstd', '-Xcompression-level', '19'],
+  lz4hc: ['-comp', 'lz4', '-Xhc', '-b', '128K'],
+  'zstd-3': ['-comp', 'zstd', '-Xcompression-level', '3', '-b', '128K'],
+  /** As small as it gets: large blocks are a tenth of it, and a tenth of what a boot executes. */
+  'zstd-19': ['-comp', 'zstd', '-Xcompression-level', '19', '-b', '1M'],
 };
 
 /** What to pack and how. */
@@ -51,8 +48,6 @@ export async function makeSquashfs(on: Connection, options: SquashfsOptions): Pr
       options.folder,
       options.file,
       ...COMPRESSIONS[options.compression],
-      '-b',
-      String(BLOCK_BYTES),
       '-noappend',
       '-no-progress',
       '-quiet',

@@ -195,19 +195,20 @@ async function kernelRelease(root: string): Promise<string> {
   return kernel.slice('vmlinuz-'.length);
 }
 
+/** depmod's index, and what comes with it; a kernel's package may bring less than Debian's. */
 async function readIndex(root: string, folder: string): Promise<ModuleIndex> {
-  const read = async (name: string): Promise<string> =>
-    await readFile(join(root, folder, name), 'utf8').catch(() => {
-      throw new PackError(
-        `Cannot pack the root: /${folder}/${name} is missing`,
-        'is depmod run by the kernel package?',
-      );
-    });
-  const [dep, softdep, alias, builtin] = await Promise.all([
-    read('modules.dep'),
-    read('modules.softdep'),
-    read('modules.alias'),
-    read('modules.builtin'),
+  const read = async (name: string): Promise<string> => await readFile(join(root, folder, name), 'utf8');
+  const readIfThere = async (name: string): Promise<string> => await read(name).catch(() => '');
+  const dep = await read('modules.dep').catch(() => {
+    throw new PackError(
+      `Cannot pack the root: /${folder}/modules.dep is missing`,
+      'is depmod run by the kernel package?',
+    );
+  });
+  const [softdep, alias, builtin] = await Promise.all([
+    readIfThere('modules.softdep'),
+    readIfThere('modules.alias'),
+    readIfThere('modules.builtin'),
   ]);
   return { dep, softdep, alias, builtin };
 }
