@@ -10,7 +10,7 @@ import { fetchPackages, type FetchOptions } from './deb-cache.ts';
 import { EPOCH_SECONDS } from './epoch.ts';
 import { sourceDigest, SOURCES } from './source-digest.ts';
 import { type Entry, fileOf, keyOf, type Store } from './store.ts';
-import { readPackage, removeOldPackages } from './unpacked-package.ts';
+import { openPackage, removeOldPackages } from './unpacked-package.ts';
 import type { Workshop } from './workshop.ts';
 
 /** The one file of a root. */
@@ -65,6 +65,7 @@ export async function findOrMakeBaseRoot(
       debs,
       root,
       form,
+      stages: { store, code, lock },
       ...(options.onStep && { onStep: options.onStep }),
       ...(options.signal && { signal: options.signal }),
     });
@@ -99,7 +100,7 @@ function unpackInTurn(
   let last = Promise.resolve();
   const unpack = async (deb: string): Promise<void> => {
     const { on } = await workshop();
-    await readPackage(on, deb, { form });
+    await openPackage(on, deb, { form });
   };
   return {
     add: (deb) => {

@@ -2,8 +2,11 @@
  * A Debian root from exactly these .debs: no archive, no network, no choice of apt's.
  *
  * ```
- *   unpack all, in parallel  ──►  dpkg's database  ──►  preinst  ──►  dpkg --configure -a  ──►  remove traces
- *   (unpacked-package, tar)       (status, triggers)    (from here on in a chroot)
+ *   first stage: essential packages, apt        ──►  second stage: all others  ──►  remove traces
+ *   (from the cache, if they are the same ones)
+ *
+ *   a stage:  unpack all, in parallel  ──►  dpkg's database  ──►  preinst  ──►  dpkg --configure
+ *             (unpacked-package, tar)       (status, triggers)    (from here on in a chroot)
  * ```
  *
  * Most of mmdebstrap's time goes into unpacking one package after the other, with a database that is rewritten for each;
@@ -15,17 +18,22 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { openChain } from '../connections/open.ts';
-import { checkDiversions, configure, runPreinst } from './dpkg-configure.ts';
 import { depmodAhead } from './depmod-ahead.ts';
-import { formatExtendedStates, writeConfig, writeDatabase } from './dpkg-database.ts';
+import { checkDiversions, configure, runPreinst } from './dpkg-configure.ts';
+import { formatExtendedStates, writeConfig, writeDatabase, writeHostKeys } from './dpkg-database.ts';
 import { atEpoch } from './epoch.ts';
-import { settleConflicts } from './root-conflicts.ts';
+import { type MeetingPackages, readFolders, settleConflicts } from './root-conflicts.ts';
+import { readPackages, type ReadPackagesOptions, splitStages } from './root-packages.ts';
+import { keepStage, restoreStage, type StageCache } from './root-stage.ts';
 import { removeTraces } from './root-traces.ts';
-import { unpackAll, type UnpackOptions } from './root-unpack.ts';
+import { unpackAll } from './root-unpack.ts';
 import type { Workshop } from './workshop.ts';
 
 /** What to make a root from. */
-export interface BootstrapOptions extends UnpackOptions {
+export interface BootstrapOptions extends ReadPackagesOptions {
+  /** Folder of the root, in the workshop; must not exist. */
+  readonly root: string;
+  readonly stages: StageCache;
   readonly onStep?: (step: string) => void;
 }
 
@@ -35,33 +43,68 @@ export interface BootstrapOptions extends UnpackOptions {
  * @throws {BootstrapError} when packages do not fit together or a maintainer script fails, naming the package
  */
 export async function bootstrapRoot(workshop: Workshop, options: BootstrapOptions): Promise<void> {
+  const { root, lock, stages } = options;
+  const { on, seen } = workshop;
+  const signal = options.signal ? { signal: options.signal } : {};
+  options.onStep?.('unpack');
+  const packages = await readPackages(on, options);
+  const { base, rest } = splitStages(packages);
+  await mkdir(seen(root), { mode: 0o755 });
+  const stage = { cache: stages, packages: base, ...signal };
+  const { kept } = (await restoreStage(workshop, root, stage))
+    ? { kept: undefined }
+    : await makeFirstStage(workshop, options, stage);
+  try {
+    await install(workshop, options, { installed: base, added: rest });
+  } finally {
+    // Also when it fails: nothing goes on behind the back of who hears of it.
+    await kept?.catch(() => undefined);
+  }
+  await kept;
+  options.onStep?.('traces');
+  await removeTraces(seen(root));
+  const fields = packages.filter(({ diverts }) => !diverts).map((each) => each.fields);
+  await writeFile(join(seen(root), 'var/lib/apt/extended_states'), formatExtendedStates(fields, lock.requested));
+}
+
+async function makeFirstStage(
+  workshop: Workshop,
+  options: BootstrapOptions,
+  stage: Parameters<typeof keepStage>[2],
+): ReturnType<typeof keepStage> {
+  await install(workshop, options, { installed: [], added: stage.packages });
+  return await keepStage(workshop, options.root, stage);
+}
+
+/** Installs packages into a root that has nothing, or the first stage. */
+async function install(workshop: Workshop, options: BootstrapOptions, packages: MeetingPackages): Promise<void> {
   const { root, lock, debs } = options;
   const { on, seen } = workshop;
+  const { installed, added } = packages;
   const step = options.onStep ?? (() => undefined);
+  const signal = options.signal ? { signal: options.signal } : {};
+  const empty = installed.length === 0;
 
   step('unpack');
-  const { unpacked, diverting } = await unpackAll(workshop, options);
-  await settleConflicts(on, root, unpacked);
+  const unpacked = added.filter(({ diverts }) => !diverts);
+  const diverting = added.filter(({ diverts }) => diverts).map(({ deb }) => deb);
+  const folders = empty ? new Map<string, string>() : await readFolders(seen(root), unpacked);
+  await unpackAll(on, unpacked, { root, empty, ...signal });
+  await settleConflicts(on, root, { installed, added: unpacked, folders });
 
   step('database');
-  await writeDatabase(seen(root), unpacked);
-  await writeConfig(seen(root), lock);
+  await writeDatabase(seen(root), { installed, added: unpacked });
+  if (empty) await writeConfig(seen(root), lock);
+  await writeHostKeys(seen(root), added);
 
   if (diverting.length > 0) await mkdir(join(seen(root), 'mnt'), { recursive: true });
   const binds = diverting.length > 0 && { binds: `${dirname(debs[0] ?? '/')}:/mnt` };
   await using chain = await openChain([...workshop.chain, ['chroot', { into: root, network: false, ...binds }]]);
   const chroot = atEpoch(chain);
-  const signal = options.signal ? { signal: options.signal } : {};
-  {
-    await using _ = await depmodAhead(on, { path: root, seen: seen(root) });
-    step('preinst');
-    await runPreinst(chroot, unpacked, signal);
-    await checkDiversions(seen(root), unpacked);
-    step('configure');
-    await configure(chroot, diverting, signal);
-  }
-  step('traces');
-  await removeTraces(seen(root));
-  const fields = unpacked.map((each) => each.fields);
-  await writeFile(join(seen(root), 'var/lib/apt/extended_states'), formatExtendedStates(fields, lock.requested));
+  await using _ = await depmodAhead(on, { path: root, seen: seen(root) });
+  step('preinst');
+  await runPreinst(chroot, unpacked, signal);
+  await checkDiversions(seen(root), [...installed, ...unpacked]);
+  step('configure');
+  await configure(chroot, diverting, signal);
 }

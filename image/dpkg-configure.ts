@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { CommandError, type Connection } from '../connections/connection.ts';
 import { BootstrapError } from './bootstrap-error.ts';
 import { AHEAD_FOLDER } from './depmod-ahead.ts';
-import type { Unpacked } from './root-unpack.ts';
+import type { RootPackage } from './root-packages.ts';
 
 const TIMEOUT_MS = 10 * 60_000;
 
@@ -20,7 +20,7 @@ done`;
 
 export async function runPreinst(
   chroot: Connection,
-  unpacked: readonly Unpacked[],
+  unpacked: readonly RootPackage[],
   options: { readonly signal?: AbortSignal },
 ): Promise<void> {
   // base-passwd makes the users that others name.
@@ -36,7 +36,7 @@ export async function runPreinst(
  *
  * The file has three lines for each: from, to, by whom.
  */
-export async function checkDiversions(root: string, unpacked: readonly Unpacked[]): Promise<void> {
+export async function checkDiversions(root: string, unpacked: readonly RootPackage[]): Promise<void> {
   const lines = (await readFile(join(root, 'var/lib/dpkg/diversions'), 'utf8')).split('\n');
   for (let at = 0; at + 2 < lines.length; at += 3) {
     const [from = '', , by] = lines.slice(at);
@@ -52,9 +52,9 @@ export async function checkDiversions(root: string, unpacked: readonly Unpacked[
 }
 
 /**
- * `$0`: the .debs that dpkg unpacks itself, by name in /mnt. Triggers on paths need not be activated: a package that is not
- * configured yet gets none, since what it does when it is configured is for all files that are there (triggers.txt of
- * dpkg), and here that is all there will be.
+ * `$@`: the .debs that dpkg unpacks itself, by name in /mnt. A package that is not configured yet gets no triggers, since
+ * what it does when it is configured is for all files that are there (triggers.txt of dpkg); for one of the first stage they
+ * are in dpkg's database.
  */
 const CONFIGURE = `
 set -e

@@ -10,7 +10,7 @@ import { after, test } from 'node:test';
 import type { Connection } from '../connections/connection.ts';
 import { openLocal } from '../connections/local.ts';
 import { END_OF_ARCHIVE, readTar } from './tar-members.ts';
-import { readPackage, removeOldPackages } from './unpacked-package.ts';
+import { openPackage, removeOldPackages } from './unpacked-package.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'buildos-unpacked-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -60,7 +60,8 @@ const FILES = {
 
 test('a package without documentation, with its part of the database', async () => {
   const deb = makeDeb(FILES, { conffiles: '/etc/pack.conf\n', postinst: '#!/bin/sh\n', triggers: 'interest /x\n' });
-  const { index, tar } = await readPackage(on, deb, { form: 'f' });
+  const { index, readTar: read } = await openPackage(on, deb, { form: 'f' });
+  const tar = await read();
   const paths = readTar(Buffer.concat([tar, END_OF_ARCHIVE])).map(({ path, mode }) => `${path} ${mode.toString(8)}`);
   assert.deepEqual(
     paths.filter((path) => path.startsWith('usr/share/doc')),
@@ -87,14 +88,15 @@ test('a package without documentation, with its part of the database', async () 
 
 test('it is unpacked once, and again when what is kept is cut, altered or of other code', async () => {
   const deb = makeDeb(FILES);
-  const wanted = await readPackage(on, deb, { form: 'f' });
+  const wanted = await openPackage(on, deb, { form: 'f' });
+  const tar = await wanted.readTar();
   const file = join(dirname(deb), 'package.f.unpacked');
   const good = readFileSync(file);
   const callsFor = async (form = 'f'): Promise<number> => {
     const before = calls;
-    const { index, tar } = await readPackage(on, deb, { form });
+    const { index, readTar: read } = await openPackage(on, deb, { form });
     assert.deepEqual(index, wanted.index);
-    assert.ok(Buffer.from(tar).equals(wanted.tar));
+    assert.ok(Buffer.from(await read()).equals(tar));
     return calls - before;
   };
   assert.equal(await callsFor(), 0);
@@ -120,7 +122,8 @@ test('it is unpacked once, and again when what is kept is cut, altered or of oth
 
 test('a package that moves files of others away is left to dpkg', async () => {
   const deb = makeDeb(FILES, { preinst: '#!/bin/sh\ndpkg-divert --rename /bin/x\n' });
-  const { index, tar } = await readPackage(on, deb, { form: 'f' });
+  const { index, readTar: read } = await openPackage(on, deb, { form: 'f' });
+  const tar = await read();
   assert.deepEqual([index.diverts, tar.length, index.members], [true, 0, []]);
 });
 

@@ -3,15 +3,16 @@
  *
  * ```
  *   <cache>/debs/<sha256>.deb                 as it was fetched: unpacking its xz is most of the work
- *   <cache>/debs/<sha256>.<form>.unpacked     SHA-256 of the rest │ length │ index (JSON) │ files (tar, zstd -1)
+ *   <cache>/debs/<sha256>.<form>.unpacked     two parts: index (JSON), files (tar, zstd -1)
+ *                                             before each its length and its SHA-256
  * ```
  *
  * The tar has what a root gets: the package's files without documentation, and its part of dpkg's database. Tars without
  * their ends can be put one after another, so that one `tar` unpacks many packages. `<form>` is the digest of the code
  * that makes it. A file that is missing, cut or altered is made again from the .deb.
  */
-import { createHash, hash } from 'node:crypto';
-import { readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { hash } from 'node:crypto';
+import { open, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
@@ -67,11 +68,13 @@ const schema: z.ZodType<PackageIndex> = z.object({
 export interface UnpackedPackage {
   readonly index: PackageIndex;
   /** Its files; no end of archive. */
-  readonly tar: Uint8Array;
+  readonly readTar: () => Promise<Uint8Array>;
 }
 
 const SUFFIX = '.unpacked';
-const DIGEST_BYTES = 32;
+
+/** Before each part: its length, 4 bytes, and its digest. */
+const HEAD_BYTES = 4 + 32;
 
 /** What is kept besides the packages of the last root. */
 const KEPT_BYTES = 2 ** 30;
@@ -83,43 +86,78 @@ const KEPT_BYTES = 2 ** 30;
  * @param form - digest of the code that unpacks
  * @throws {CommandError} when it is no Debian package
  */
-export async function readPackage(
+export async function openPackage(
   on: Connection,
   deb: string,
   options: { readonly form: string; readonly signal?: AbortSignal },
 ): Promise<UnpackedPackage> {
   const file = join(dirname(deb), `${basename(deb, '.deb')}.${options.form}${SUFFIX}`);
-  const kept = await readKept(file);
-  if (kept !== undefined) return kept;
-  const made = await unpack(on, deb, options.signal);
-  await keep(file, made);
-  return made;
+  const make = async (): Promise<Unpacked> => {
+    const made = await unpack(on, deb, options.signal);
+    await keep(file, made);
+    return made;
+  };
+  const kept = await readIndex(file);
+  if (kept === undefined) {
+    const { index, tar } = await make();
+    return { index, readTar: async () => (await readTarOf(file, index)) ?? tar };
+  }
+  return { index: kept, readTar: async () => (await readTarOf(file, kept)) ?? (await make()).tar };
+}
+
+interface Unpacked {
+  readonly index: PackageIndex;
+  readonly tar: Uint8Array;
 }
 
 /** @returns undefined when it is not there, or not as it was written */
-async function readKept(file: string): Promise<UnpackedPackage | undefined> {
-  const content = await readFile(file).catch(() => undefined);
-  if (content === undefined) return undefined;
-  const rest = content.subarray(DIGEST_BYTES);
-  if (hash('sha256', rest, 'hex') !== content.toString('hex', 0, DIGEST_BYTES)) return undefined;
-  const length = rest.readUInt32BE(0);
-  const index = schema.parse(JSON.parse(rest.toString('utf8', 4, 4 + length)));
-  const tar = await promisify(zstdDecompress)(rest.subarray(4 + length), { chunkSize: Math.max(index.tarBytes, 64) });
+async function readIndex(file: string): Promise<PackageIndex | undefined> {
+  const part = await readPart(file, 0);
+  if (part === undefined) return undefined;
   await utimes(file, new Date(), new Date()).catch(() => undefined);
-  return { index, tar };
+  return schema.parse(JSON.parse(part.content.toString('utf8')));
 }
 
-/** Without room there is nothing to keep: then the next root takes longer. Not synced: the digest tells. */
-async function keep(file: string, { index, tar }: UnpackedPackage): Promise<void> {
+async function readTarOf(file: string, index: PackageIndex): Promise<Uint8Array | undefined> {
+  const first = await readPart(file, 0);
+  const second = first && (await readPart(file, first.end));
+  if (second === undefined) return undefined;
+  return await promisify(zstdDecompress)(second.content, { chunkSize: Math.max(index.tarBytes, 64) });
+}
+
+async function readPart(
+  file: string,
+  at: number,
+): Promise<{ readonly content: Buffer; readonly end: number } | undefined> {
+  try {
+    await using handle = await open(file);
+    const head = Buffer.alloc(HEAD_BYTES);
+    await handle.read(head, 0, HEAD_BYTES, at);
+    const length = head.readUInt32BE(0);
+    if (at + HEAD_BYTES + length > (await handle.stat()).size) return undefined;
+    const content = Buffer.allocUnsafe(length);
+    await handle.read(content, 0, length, at + HEAD_BYTES);
+    if (hash('sha256', content, 'hex') !== head.toString('hex', 4)) return undefined;
+    return { content, end: at + HEAD_BYTES + length };
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** Without room there is nothing to keep: then the next root takes longer. Not synced: the digests tell. */
+async function keep(file: string, { index, tar }: Unpacked): Promise<void> {
   const params = { [constants.ZSTD_c_compressionLevel]: 1 };
   const packed = await promisify(zstdCompress)(tar, { params, chunkSize: 2 ** 20 });
-  const json = Buffer.from(JSON.stringify(index));
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(json.length);
-  const digest = createHash('sha256').update(length).update(json).update(packed).digest();
+  const parts = [Buffer.from(JSON.stringify(index)), packed].flatMap((content) => {
+    const head = Buffer.alloc(HEAD_BYTES);
+    head.writeUInt32BE(content.length);
+    head.set(hash('sha256', content, 'buffer'), 4);
+    return [head, content];
+  });
   const part = `${file}${partSuffix()}`;
   try {
-    await writeFile(part, Buffer.concat([digest, length, json, packed]));
+    await writeFile(part, Buffer.concat(parts));
     await rename(part, file);
   } catch (error) {
     if (!isDiskFull(error)) throw error;
@@ -145,7 +183,7 @@ export async function removeOldPackages(folder: string, options: { readonly sinc
   }
 }
 
-async function unpack(on: Connection, deb: string, signal: AbortSignal | undefined): Promise<UnpackedPackage> {
+async function unpack(on: Connection, deb: string, signal: AbortSignal | undefined): Promise<Unpacked> {
   const options = { timeoutMs: 300_000, maxOutputBytes: 2 ** 32, ...(signal && { signal }) };
   const [control, data] = await Promise.all([
     on.run(['dpkg-deb', '--ctrl-tarfile', deb], options),
@@ -155,7 +193,7 @@ async function unpack(on: Connection, deb: string, signal: AbortSignal | undefin
 }
 
 /** Makes the form of the two archives of a .deb: control files, and files. */
-export function toUnpacked(controlTar: Uint8Array, dataTar: Uint8Array): UnpackedPackage {
+function toUnpacked(controlTar: Uint8Array, dataTar: Uint8Array): Unpacked {
   const scripts = readTar(controlTar).filter(({ type }) => type === 'file');
   const textOf = (name: string): string => {
     const found = scripts.find(({ path }) => path === name);
