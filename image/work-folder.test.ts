@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, statfs, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { FolderError, makeFolder } from './work-folder.ts';
+import { checkUnpackable, FolderError, makeFolder } from './work-folder.ts';
+
+/** linux/magic.h */
+const OVERLAYFS_SUPER_MAGIC = 0x794c_7630;
 
 test('makeFolder() makes folders, tries them, and leaves nothing else there', async (t) => {
   const top = await mkdtemp(join(tmpdir(), 'buildos-folder-'));
@@ -42,4 +45,12 @@ test('makeFolder() says why a folder will not do, in bounded time', { timeout: 1
       return true;
     });
   }
+});
+
+test('checkUnpackable() refuses where owners are not kept; as root it takes an ordinary folder', async (t) => {
+  const top = await mkdtemp(join(tmpdir(), 'buildos-folder-'));
+  t.after(async () => await rm(top, { recursive: true, force: true }));
+  if (process.getuid?.() === 0 && (await statfs(top)).type !== OVERLAYFS_SUPER_MAGIC) await checkUnpackable(top);
+  else await assert.rejects(checkUnpackable(top), FolderError);
+  assert.deepEqual(await readdir(top), []);
 });

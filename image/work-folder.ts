@@ -1,5 +1,18 @@
 /** Folders that a user names, for caches, images and publications: made, tried, and told clearly when they will not do. */
-import { mkdir, mkdtemp, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  mkdir,
+  mkdtemp,
+  open,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 
 /** A folder cannot be made, or cannot be worked in. */
@@ -72,6 +85,54 @@ async function tryOut(folder: string): Promise<void> {
     }
     if ((await readFile(after, 'utf8')) !== folder)
       throw Object.assign(new Error('read back differs'), { code: 'EIO' });
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+/** What an overlay cannot be written to (Documentation/filesystems/overlayfs.rst, "upper layer"). */
+const NO_OVERLAY = new Set([
+  '9p',
+  'cifs',
+  'exfat',
+  'fuse',
+  'fuseblk',
+  'msdos',
+  'nfs',
+  'nfs4',
+  'ntfs3',
+  'overlay',
+  'smb3',
+  'vfat',
+  'virtiofs',
+]);
+
+/**
+ * Sees to it that a root can be unpacked in a folder that is there: files keep owner, mode and links, and an overlay may be
+ * put over it.
+ *
+ * @throws {FolderError}
+ */
+export async function checkUnpackable(folder: string): Promise<void> {
+  const place = await fileSystemOf(folder);
+  const on = place === undefined ? '' : ` (${place.type} on ${place.mount})`;
+  const hint = 'ext4, btrfs and xfs can: give another one with --work; or have 4 GB of RAM free, and it is done there';
+  const refuse = (reason: string, cause?: unknown): FolderError =>
+    new FolderError(folder, 'unpacking packages', { reason: `${reason}${on}`, hint, cause });
+  if (place !== undefined && NO_OVERLAY.has(place.type))
+    throw refuse('its file system cannot be the top of an overlay');
+  const scratch = await mkdtemp(join(folder, '.try-'));
+  try {
+    const [file, link] = [join(scratch, 'a'), join(scratch, 'b')];
+    await writeFile(file, '');
+    await chown(file, 4321, 4321);
+    await chmod(file, 0o4755);
+    await symlink('a', link);
+    const { uid, mode } = await stat(link);
+    if (uid !== 4321 || (mode & 0o7777) !== 0o4755) throw refuse('files do not keep their owner and mode there');
+  } catch (cause) {
+    if (cause instanceof FolderError) throw cause;
+    throw refuse('files cannot have owner, mode and links there', cause);
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }

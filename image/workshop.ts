@@ -11,6 +11,7 @@ import type { Chain, Connection } from '../connections/connection.ts';
 import { openChain } from '../connections/open.ts';
 import { start } from '../connections/process.ts';
 import { atEpoch } from './epoch.ts';
+import { checkUnpackable } from './work-folder.ts';
 
 /** A root with compilers, and what is made of it, take less than this. */
 const RAM_NEEDED_KIB = 3 * 2 ** 20;
@@ -57,6 +58,7 @@ export async function openWorkshop(parent: string, options: { readonly ram?: boo
   stack.defer(async () => await rm(folder, { recursive: true, force: true }));
   const availableKiB = await availableMemoryKiB();
   const inRam = options.ram ?? availableKiB > RAM_NEEDED_KIB;
+  if (!inRam) await checkUnpackable(folder);
   const size = inRam ? `${Math.floor(availableKiB * 0.8)}k` : '';
   const unshare = ['unshare', '--mount', '--propagation=private', '--', 'sh', '-c', HOLD, 'workshop', folder, size];
   const holder = stack.use(await start(unshare, { stdin: true }));
