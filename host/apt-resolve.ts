@@ -182,7 +182,7 @@ function messagesOf(error: CommandError): string {
 const HINTS: readonly (readonly [RegExp, string])[] = [
   [
     /is expired|is not valid (yet|anymore)/i,
-    'the mirror is out of date, or the clock of this machine is wrong: compare "date"; try another --mirror',
+    'the mirror is out of date, or the clock of this machine is wrong: compare "date"; try another --mirror; or build with what was chosen last: image build --offline',
   ],
   [
     /Unable to locate package|has no installation candidate|no packages? match/i,
