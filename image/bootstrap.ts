@@ -19,6 +19,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { openChain } from '../connections/open.ts';
 import { depmodAhead } from './depmod-ahead.ts';
+import { checkRoom } from './disk-full.ts';
 import { checkDiversions, configure, runPreinst } from './dpkg-configure.ts';
 import { formatExtendedStates, writeConfig, writeDatabase, writeHostKeys } from './dpkg-database.ts';
 import { atEpoch } from './epoch.ts';
@@ -102,9 +103,15 @@ async function install(workshop: Workshop, options: BootstrapOptions, packages: 
   await using chain = await openChain([...workshop.chain, ['chroot', { into: root, network: false, ...binds }]]);
   const chroot = atEpoch(chain);
   await using _ = await depmodAhead(on, { path: root, seen: seen(root) });
-  step('preinst');
-  await runPreinst(chroot, unpacked, signal);
-  await checkDiversions(seen(root), [...installed, ...unpacked]);
-  step('configure');
-  await configure(chroot, diverting, signal);
+  try {
+    step('preinst');
+    await runPreinst(chroot, unpacked, signal);
+    await checkDiversions(seen(root), [...installed, ...unpacked]);
+    step('configure');
+    await configure(chroot, diverting, signal);
+  } catch (error) {
+    await checkRoom(seen(root), 'maintainer scripts', error);
+    throw error;
+  }
+  await checkRoom(seen(root), 'maintainer scripts');
 }

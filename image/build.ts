@@ -30,7 +30,7 @@ import { type PropertyApplication, readRegistered } from '../properties/property
 import { baseRootKey, findOrMakeBaseRoot, mountBaseRoot } from './base-root.ts';
 import { type Bundle, findOrBundle } from './bundle.ts';
 import { type BuiltImage, formatBuiltImage, IMAGE_JSON, readImage } from './built-image.ts';
-import { DiskFullError, isDiskFull } from './disk-full.ts';
+import { DiskFullError, isDiskFull, nameFullDisk, RamFullError } from './disk-full.ts';
 import { chooseEncoding, describeEncoding, type Encoding } from './encoding.ts';
 import { atEpoch } from './epoch.ts';
 import { type DataOfImage, readImageData } from './image-data.ts';
@@ -93,6 +93,8 @@ export interface BuildOptions {
   readonly note?: string;
   /** Whether to work in RAM; default: when there is enough. */
   readonly ram?: boolean;
+  /** How much of it may be used, in MiB; default: most of what is free. */
+  readonly ramMiB?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (line: string) => void;
   /** Told when a step begins that is not in the cache. */
@@ -132,7 +134,11 @@ export async function buildImage(options: BuildOptions): Promise<BuildResult> {
   try {
     return await new Build(options).run();
   } catch (error) {
-    if (isDiskFull(error)) throw new DiskFullError(resolve(options.work), error);
+    if (error instanceof RamFullError && options.ram === undefined) {
+      options.onProgress?.(`${error.message}: once more, on the disk`);
+      return await buildImage({ ...options, ram: false });
+    }
+    if (isDiskFull(error) && !(error instanceof RamFullError)) throw new DiskFullError(resolve(options.work), error);
     // The entry is removed: what was made of it is made again.
     if (!(error instanceof DamagedEntryError)) throw error;
     options.onProgress?.(`${error.message}; it is made again`);
@@ -163,7 +169,7 @@ class Build {
   }
 
   async run(): Promise<BuildResult> {
-    const { hardware = 'server', ram } = this.#options;
+    const { hardware = 'server', ram, ramMiB } = this.#options;
     await using stack = new AsyncDisposableStack();
     stack.use(await announceBuild(this.#work));
     const local = stack.use(await openChain([['local']]));
@@ -210,9 +216,13 @@ class Build {
         ? 'not pinned: "image update" makes a lock'
         : `pinned by ${this.#options.lock.file}`;
     this.#say(`Debian ${lock.suite}: ${lock.packages.length} packages, ${pinned}`);
-    const workshop = once(async () =>
-      stack.use(await openWorkshop(join(this.#work, 'tmp'), ram === undefined ? {} : { ram })),
-    );
+    let opened: Workshop | undefined;
+    const workshop = once(async () => {
+      opened = stack.use(
+        await openWorkshop(join(this.#work, 'tmp'), { ...(ram !== undefined && { ram }), ...(ramMiB && { ramMiB }) }),
+      );
+      return opened;
+    });
     for (const line of describeEncoding(wire)) this.#say(line);
     const both = [
       this.#timedEntry('pack Node', () => this.#packNode(local, inputs)),
@@ -220,7 +230,9 @@ class Build {
     ] as const;
     // Also when one fails: nothing goes on behind the back of who hears of it.
     await Promise.allSettled(both);
-    const [{ entry: nodeSystem }, { layers, properties }] = await Promise.all(both);
+    const [{ entry: nodeSystem }, { layers, properties }] = await Promise.all(both).catch(async (error: unknown) => {
+      throw await nameFullDisk(opened, error);
+    });
     this.#say(`Packing ${buildId}`);
     const image = await this.#timed('pack', () => this.#pack(inputs, { buildId, layers, nodeSystem, properties }));
     return this.#result({ image, cached: false, properties });

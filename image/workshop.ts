@@ -47,9 +47,14 @@ exec cat >/dev/null`;
  * Opens a workshop.
  *
  * @param parent - folder on a disk for its mount point, and for its files when RAM is short
+ * @param options - `ram`: whether to work in RAM, by default where there is enough of it; `ramMiB`: how much may be used,
+ *   by default most of what is free
  * @throws {WorkshopError} when this process may not make a mount namespace
  */
-export async function openWorkshop(parent: string, options: { readonly ram?: boolean } = {}): Promise<Workshop> {
+export async function openWorkshop(
+  parent: string,
+  options: { readonly ram?: boolean; readonly ramMiB?: number } = {},
+): Promise<Workshop> {
   await mkdir(parent, { recursive: true });
   await removeLeftOver(parent);
   // Without links: an absolute one in the path would lead from /proc/PID/root back to our own name space.
@@ -57,9 +62,10 @@ export async function openWorkshop(parent: string, options: { readonly ram?: boo
   await using stack = new AsyncDisposableStack();
   stack.defer(async () => await rm(folder, { recursive: true, force: true }));
   const availableKiB = await availableMemoryKiB();
-  const inRam = options.ram ?? availableKiB > RAM_NEEDED_KIB;
+  const inRam = options.ram ?? (options.ramMiB !== undefined || availableKiB > RAM_NEEDED_KIB);
+  const sizeKiB = options.ramMiB === undefined ? Math.floor(availableKiB * 0.8) : options.ramMiB * 1024;
   if (!inRam) await checkUnpackable(folder);
-  const size = inRam ? `${Math.floor(availableKiB * 0.8)}k` : '';
+  const size = inRam ? `${sizeKiB}k` : '';
   const unshare = ['unshare', '--mount', '--propagation=private', '--', 'sh', '-c', HOLD, 'workshop', folder, size];
   const holder = stack.use(await start(unshare, { stdin: true }));
   let ready = false;
