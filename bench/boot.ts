@@ -10,7 +10,8 @@ import { Command } from 'commander';
 import { loadImageHost } from '../cli/image-host.ts';
 import { onInterrupt } from '../cli/interrupt.ts';
 import { needPackages, needRoot } from '../cli/setup.ts';
-import { buildImage, type ImageDefinition } from '../image/build.ts';
+import { buildImage } from '../image/build.ts';
+import type { ImageDefinition } from '../image/build-inputs.ts';
 import type { BuiltImage } from '../image/built-image.ts';
 import { AGENT_ARGUMENTS, agentHost, writeInstantToolchain } from './boot/agent-host.ts';
 import {
@@ -97,11 +98,9 @@ interface Options {
 
 /** @param other - another definition than the profile's */
 async function buildProfile(profile: Profile, { work, signal }: Options, other?: ImageDefinition): Promise<BuiltImage> {
-  const { definition, definitionFile } = await loadImageHost(profile.host);
+  const { definition } = await loadImageHost(profile.host);
   const { image } = await buildImage({
-    ...(other !== undefined
-      ? { definition: other }
-      : { definition, ...(definitionFile !== undefined && { definitionFile }) }),
+    definition: other ?? definition,
     work,
     hardware: profile.hardware,
     ...(profile.wire !== undefined && { wire: profile.wire }),

@@ -8,7 +8,7 @@ import type { Chain, Connection } from '../connections/connection.ts';
 import { formatChainText } from '../connections/chain.ts';
 import { checkChain } from '../connections/hops.ts';
 import { openChain } from '../connections/open.ts';
-import type { ImageInputs } from '../image/build.ts';
+import type { ImageInputs } from '../image/build-inputs.ts';
 import { bundle, type Bundle } from '../image/bundle.ts';
 import type { DataStore } from '../properties/data.ts';
 import { type DeployReport, deploy } from '../properties/deploy.ts';

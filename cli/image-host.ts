@@ -2,7 +2,8 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Option } from 'commander';
-import type { BuildOptions, ImageDefinition } from '../image/build.ts';
+import type { BuildOptions } from '../image/build.ts';
+import type { ImageDefinition } from '../image/build-inputs.ts';
 import { readLock } from '../image/lock.ts';
 import { HostDefinitionError } from '../properties/host-definition.ts';
 import { loadHostDefinition } from '../properties/load-host.ts';
@@ -20,7 +21,6 @@ export const HOST_HELP: string =
 /** A host that an image can be made of. */
 export interface ImageHost {
   readonly definition: ImageDefinition;
-  readonly definitionFile: string;
   /** Where its lock is, or would be. */
   readonly lockFile: string;
 }
@@ -37,7 +37,6 @@ export async function loadImageHost(nameOrPath: string): Promise<ImageHost> {
   const loaded = await loadHostDefinition(isPath ? nameOrPath : join(HOSTS, `${nameOrPath}.ts`));
   return {
     definition: (inputs) => loaded.define(inputs),
-    definitionFile: loaded.path,
     lockFile: `${loaded.path.replace(/\.[cm]?[jt]s$/, '')}.lock.json`,
   };
 }

@@ -80,15 +80,13 @@ function buildCommand(): Command {
 
 async function build(name: string, options: BuildArguments): Promise<void> {
   needRoot('another root file system');
-  await needPackages(['image']);
   const started = performance.now();
-  const { definition, definitionFile, lockFile } = await loadImageHost(name);
+  const [{ definition, lockFile }] = await Promise.all([loadImageHost(name), needPackages(['image'])]);
   const lock = await findLock(options.lock, lockFile);
   await makeFolder(options.work, 'caches and images', '--work');
   using interrupt = onInterrupt();
   const { image, cached, properties, timings } = await buildImage({
     definition,
-    definitionFile,
     work: options.work,
     hardware: options.hardware,
     ...(options.wire !== undefined && { wire: options.wire }),

@@ -1,4 +1,5 @@
 /** The one time that images know: no clock and no time zone of the machine that builds gets into them. */
+import { shareAttributes } from '../connections/attributes.ts';
 import type { Connection } from '../connections/connection.ts';
 
 /** 2026-01-01: time of every file of an image, and "today" for what is run to make it. The build id says what is in it. */
@@ -13,7 +14,7 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
 
 /** The same connection, for programs that write dates: useradd, for instance, puts one into /etc/shadow. */
 export function atEpoch(on: Connection): Connection {
-  return {
+  const epoch: Connection = {
     chain: on.chain,
     kind: on.kind,
     run: (argv, options = {}) => on.run(argv, { ...options, env: { ...ENVIRONMENT, ...options.env } }),
@@ -21,4 +22,6 @@ export function atEpoch(on: Connection): Connection {
     writeFile: (path, content, options) => on.writeFile(path, content, options),
     [Symbol.asyncDispose]: () => on[Symbol.asyncDispose](),
   };
+  shareAttributes(on, epoch);
+  return epoch;
 }

@@ -140,10 +140,17 @@ export async function packChanges(
   return { rootBytes: String(await sizeOf(workshop, join(out, LAYER_FILES.root))) };
 }
 
-/** `$0`: where; then the lowest folder, and the layers above it. */
+/** Extended attributes that count in an upper folder; the others overlayfs notes for itself. */
+const XATTRS = ['security.*', 'system.*', 'user.*', 'trusted.overlay.opaque'].map(
+  (each) => `--xattrs-include='${each}'`,
+);
+
+/** `$0`: where; then a tar of the upper folder or nothing, the lowest folder, and the layers above it. */
 const MOUNT_OVERLAY = `
 set -e
 mkdir "$0" "$0/upper" "$0/work" "$0/merged"
+if [ -n "$1" ]; then tar --extract --file "$1" --directory "$0/upper" --numeric-owner --preserve-permissions --xattrs ${XATTRS.join(' ')}; fi
+shift
 lower=$1; shift
 n=0
 for layer in "$@"; do
@@ -160,16 +167,25 @@ let overlays = 0;
  * Puts a writable folder over a root and layers of changes, in the workshop.
  *
  * The features that are switched off would leave marks in the upper folder that mean something on this machine only.
+ *
+ * @param upper - the tar of what is in the writable folder at first ({@link keepChanges}); default nothing
  */
 export async function mountOverlay(
   workshop: Workshop,
   root: string,
   below: readonly Entry[],
+  upper = '',
 ): Promise<{ readonly upper: string; readonly merged: string }> {
   const at = join(workshop.folder, `overlay-${(overlays += 1)}`);
   const layers = below.map((entry) => fileOf(entry, LAYER_FILES.whole).path);
-  await workshop.on.run(['sh', '-c', MOUNT_OVERLAY, at, root, ...layers]);
+  await workshop.on.run(['sh', '-c', MOUNT_OVERLAY, at, upper, root, ...layers]);
   return { upper: join(at, 'upper'), merged: join(at, 'merged') };
+}
+
+/** Writes a tar of an upper folder, to go on from: with times to the nanosecond, and all that programs can see of a file. */
+export async function keepChanges(workshop: Workshop, upper: string, file: string): Promise<void> {
+  const script = `tar --create --file "$1" --directory "$0" --format=posix --xattrs ${XATTRS.join(' ')} .`;
+  await workshop.on.run(['sh', '-c', script, upper, file]);
 }
 
 /**

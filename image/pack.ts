@@ -1,6 +1,6 @@
 /** Packing: layers and programs become kernel and initrd. */
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ImageFile } from '../manifests/image-manifest.ts';
 import type { Bundle } from './bundle.ts';
@@ -53,17 +53,23 @@ export async function packImage(options: PackOptions): Promise<Packed> {
   const [packages] = layers;
   if (packages === undefined) throw new RangeError('Cannot pack an image without layers');
   await mkdir(out, { recursive: true });
-  const kernel = await writeParts(join(out, 'buildos-image'), [await store.read(packages, LAYER_FILES.kernel)]);
-  const payload: Payload = { buildId: options.buildId, layers: [] };
-  const segments: Uint8Array[][] = [];
-  for (const [index, layer] of layers.entries()) {
-    const { sha256, sizeBytes: size } = fileOf(layer, LAYER_FILES.root);
-    const name = `layer-${index + 1}.squashfs`;
-    payload.layers.push({ name, size, sha256 });
-    segments.push(packSystem({ name, squashfs: await store.read(layer, LAYER_FILES.root) }));
-  }
-  const tools = await toolsSegment(options, packages);
-  const node = packSystem({ name: NODE_SYSTEM, squashfs: await store.read(options.node, NODE_SYSTEM) });
+  const payload: Payload = {
+    buildId: options.buildId,
+    layers: layers.map((layer, index) => {
+      const { sha256, sizeBytes: size } = fileOf(layer, LAYER_FILES.root);
+      return { name: `layer-${index + 1}.squashfs`, size, sha256 };
+    }),
+  };
+  const [kernelContent, tools, nodeSystem, ...systems] = await Promise.all([
+    store.read(packages, LAYER_FILES.kernel),
+    toolsSegment(options, packages),
+    store.read(options.node, NODE_SYSTEM),
+    ...layers.map((layer) => store.read(layer, LAYER_FILES.root)),
+  ]);
+  const node = packSystem({ name: NODE_SYSTEM, squashfs: nodeSystem });
+  const segments = systems.flatMap((squashfs, index) =>
+    packSystem({ name: payload.layers[index]?.name ?? '', squashfs }),
+  );
   const names = (packages.facts['modules'] ?? '').split(' ').filter(Boolean);
   const stage1 = await packStage1({
     firstSteps: await readFile(join(SOURCES, FIRST_STEPS)),
@@ -74,7 +80,10 @@ export async function packImage(options: PackOptions): Promise<Packed> {
       names.map(async (name) => ({ name, content: await store.read(packages, LAYER_FILES.module(name)) })),
     ),
   });
-  const initrd = await writeParts(join(out, 'buildos-initrd'), [tools, stage1, ...node, ...segments.flat()]);
+  const [kernel, initrd] = await Promise.all([
+    writeParts(join(out, 'buildos-image'), [kernelContent]),
+    writeParts(join(out, 'buildos-initrd'), [tools, stage1, ...node, ...segments]),
+  ]);
   const runtime = [tools, ...node].reduce((sum, { length }) => sum + length, 0);
   return {
     kernelRelease: packages.facts['kernelRelease'] ?? '',
@@ -109,16 +118,31 @@ async function toolsSegment({ store }: PackOptions, packages: Entry): Promise<Ui
   return await store.read(entry, 'segment');
 }
 
-/** Writes a file in pieces, to the disk, and tells its digest. */
+/** Writes a file in pieces, to the disk, and tells its digest, which is reckoned meanwhile. */
 async function writeParts(file: string, parts: readonly Uint8Array[]): Promise<ImageFile> {
-  const hash = createHash('sha256');
   await using handle = await open(file, 'w');
-  let sizeBytes = 0;
-  for (const part of parts) {
-    hash.update(part);
-    sizeBytes += part.length;
-    await handle.writeFile(part);
-  }
-  await handle.sync();
+  const written = writeAll(handle, parts);
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  const sizeBytes = await written;
   return { path: basename(file), sha256: hash.digest('hex'), sizeBytes };
+}
+
+async function writeAll(handle: FileHandle, parts: readonly Uint8Array[]): Promise<number> {
+  const sizeBytes = parts.reduce((sum, { length }) => sum + length, 0);
+  // The kernel takes 2 GiB at once (write(2)); that a disk is full the write after tells.
+  for (let at = 0; at < sizeBytes;) at += (await handle.writev(restOf(parts, at))).bytesWritten;
+  await handle.sync();
+  return sizeBytes;
+}
+
+/** What comes after so many bytes. */
+function restOf(parts: readonly Uint8Array[], after: number): Uint8Array[] {
+  const rest: Uint8Array[] = [];
+  let at = 0;
+  for (const part of parts) {
+    if (at + part.length > after) rest.push(part.subarray(Math.max(0, after - at)));
+    at += part.length;
+  }
+  return rest;
 }

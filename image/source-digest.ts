@@ -6,7 +6,7 @@
  * enough to read them.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, realpath, rename, writeFile } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { z } from 'zod';
 import { partSuffix } from './store.ts';
@@ -20,21 +20,63 @@ export type Inputs = Readonly<Record<string, string>>;
 const schema = z.record(z.string(), z.string());
 
 /**
- * The digest of sources and all that they import.
+ * Digests of sources and all that they import, for several steps at once: what two of them share is looked at once.
  *
- * @param entries - absolute paths
+ * @param steps - absolute paths for each
+ * @returns by the same names
  */
+export async function sourceDigests<Name extends string>(
+  steps: Readonly<Record<Name, readonly string[]>>,
+  options: { readonly cache: string },
+): Promise<Readonly<Record<Name, string>>> {
+  const wanted: Wanted[] = [];
+  for (const [name, paths] of Object.entries<readonly string[]>(steps)) {
+    // Without links, as esbuild names them.
+    const real = await Promise.all(paths.map((path) => realpath(path)));
+    const entries = [...new Set(real.map((path) => relative(SOURCES, path)))].sort();
+    const record = createHash('sha256')
+      .update(entries.map((entry) => `${resolve(SOURCES, entry)}\n`).join(''))
+      .digest('hex');
+    wanted.push({ name, entries, file: join(options.cache, 'inputs', `${record.slice(0, 40)}.json`) });
+  }
+  const found = new Map<string, Inputs>();
+  for (const { name, file } of wanted) {
+    const known = await readInputs(file);
+    if (known !== undefined && (await areUnchanged(known))) found.set(name, known);
+  }
+  const missing = wanted.filter(({ name }) => !found.has(name));
+  const imports: ReadonlyMap<string, readonly string[]> =
+    missing.length === 0 ? new Map() : await readImports(missing.flatMap(({ entries }) => entries));
+  for (const { name, entries, file } of missing) {
+    const inputs = await hashAll([...reachedFrom(entries, imports), 'package-lock.json']);
+    await writeInputs(file, inputs);
+    found.set(name, inputs);
+  }
+  const digests = wanted.map(({ name }) => [name, digestOf(found.get(name) ?? {})]);
+  // One for each name of `steps`, as above.
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+  return Object.fromEntries(digests) as Record<Name, string>;
+}
+
+/** The digest of the sources of one step. */
 export async function sourceDigest(entries: readonly string[], options: { readonly cache: string }): Promise<string> {
-  const name = createHash('sha256')
-    .update(entries.map((entry) => resolve(entry)).join('\n'))
-    .digest('hex')
-    .slice(0, 40);
-  const file = join(options.cache, 'inputs', `${name}.json`);
-  const known = await readInputs(file);
-  if (known !== undefined && (await areUnchanged(known))) return digestOf(known);
+  return (await sourceDigests({ only: entries }, options)).only;
+}
+
+/** A step's sources. */
+interface Wanted {
+  readonly name: string;
+  /** From the checkout. */
+  readonly entries: readonly string[];
+  /** The record of what was found. */
+  readonly file: string;
+}
+
+/** What every source imports, of those that can be reached from these; paths from the checkout. */
+async function readImports(entries: readonly string[]): Promise<ReadonlyMap<string, readonly string[]>> {
   const { build } = await import('esbuild');
   const { metafile } = await build({
-    entryPoints: entries.map((entry) => resolve(entry)),
+    entryPoints: [...new Set(entries)].map((entry) => resolve(SOURCES, entry)),
     absWorkingDir: SOURCES,
     outdir: 'unused',
     bundle: true,
@@ -47,9 +89,23 @@ export async function sourceDigest(entries: readonly string[], options: { readon
     format: 'esm',
     logLevel: 'silent',
   });
-  const inputs = await hashAll([...Object.keys(metafile.inputs), 'package-lock.json']);
-  await writeInputs(file, inputs);
-  return digestOf(inputs);
+  const found = Object.entries(metafile.inputs).map(([path, { imports }]): [string, readonly string[]] => [
+    path,
+    imports.filter(({ external }) => external !== true).map((one) => one.path),
+  ]);
+  return new Map(found);
+}
+
+/** These and all that they import, and so on. */
+function reachedFrom(entries: readonly string[], imports: ReadonlyMap<string, readonly string[]>): readonly string[] {
+  const reached = new Set(entries);
+  // What is added on the way is visited too.
+  for (const path of reached) {
+    const next = imports.get(path);
+    if (next === undefined) throw new RangeError(`Cannot tell what ${path} imports`);
+    for (const each of next) reached.add(each);
+  }
+  return [...reached];
 }
 
 /** The inputs that were written here before, or nothing. */

@@ -4,6 +4,7 @@
  */
 import { type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { PropertyResult } from '../properties/attempt.ts';
 import type { DeployProgress } from '../properties/run.ts';
 import { groupOrigins, type Origin, writeOrigins } from './trace.ts';
 
@@ -16,12 +17,34 @@ export class PropertyTrace {
   /** What every path looked like when it was last looked at. */
   #known: ReadonlyMap<string, string> = new Map();
   #begun = false;
-  readonly #touched: (readonly [path: string, origin: Origin])[] = [];
+  #touched: (readonly [path: string, origin: Origin])[] = [];
+  #sizeBytes = 0;
 
-  /** @param upper - the overlay's upper folder as this process sees it; empty at first */
-  constructor(upper: string) {
+  /**
+   * @param upper - the overlay's upper folder as this process sees it; empty at first
+   * @param before - what was noted of it until it came to what is in it now
+   */
+  constructor(upper: string, before?: readonly (readonly [path: string, origin: Origin])[]) {
     this.#upper = upper;
     this.#look(DEPLOY);
+    if (before === undefined) return;
+    this.#touched = [...before];
+    this.#begun = true;
+  }
+
+  /** What was noted so far. */
+  get touched(): readonly (readonly [path: string, origin: Origin])[] {
+    return this.#touched;
+  }
+
+  /** Of all files in the folder when it was last looked at. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** Whatever changed since the last look is this property's doing, for who goes on from here. */
+  settle({ application, description }: PropertyResult): void {
+    this.#look({ kind: 'property', p: application.p, description });
   }
 
   /** For `onProgress` of deploy. */
@@ -46,18 +69,21 @@ export class PropertyTrace {
 
   #look(by: Origin): void {
     const found = new Map<string, string>();
+    let sizeBytes = 0;
     const walk = (folder: string): void => {
       for (const entry of entriesOf(join(this.#upper, folder))) {
         const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
         const look = lookOf(join(this.#upper, path));
         if (look === undefined) continue;
-        found.set(path, look);
+        found.set(path, look.text);
+        sizeBytes += look.sizeBytes;
         if (entry.isDirectory()) walk(path);
       }
     };
     walk('');
     for (const [path, look] of found) if (this.#known.get(path) !== look) this.#touched.push([path, by]);
     this.#known = found;
+    this.#sizeBytes = sizeBytes;
   }
 }
 
@@ -72,9 +98,11 @@ function entriesOf(folder: string): Dirent[] {
 }
 
 /** All that changes when a file does. Of a folder the time does not count: it changes with every name in it. */
-function lookOf(path: string): string | undefined {
+function lookOf(path: string): { readonly text: string; readonly sizeBytes: number } | undefined {
   const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   if (stat === undefined) return undefined;
   const { ino, mode, uid, gid, size, ctimeNs, rdev } = stat;
-  return [ino, mode, uid, gid, ...(stat.isDirectory() ? [] : [size, ctimeNs, rdev])].join(' ');
+  const isFolder = stat.isDirectory();
+  const text = [ino, mode, uid, gid, ...(isFolder ? [] : [size, ctimeNs, rdev])].join(' ');
+  return { text, sizeBytes: isFolder ? 0 : Number(size) };
 }

@@ -63,6 +63,11 @@ const originSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('property'), p: z.string(), description: z.string() }),
   z.object({ kind: z.literal('step'), name: z.string() }),
 ]);
+/** The schema of what was noted so far: a path, and what touched it; in the order in which it was done. */
+export const touchedSchema: z.ZodType<readonly (readonly [path: string, origin: Origin])[]> = z.array(
+  z.tuple([z.string(), originSchema]),
+);
+
 const layerSchema = z.object({ origins: z.array(z.object({ origin: originSchema, paths: z.array(z.string()) })) });
 const schema: z.ZodType<Contents> = z.object({ format: z.literal(1), layers: z.array(layerSchema) });
 

@@ -4,7 +4,7 @@ import type { Connection } from '../connections/connection.ts';
 import type { AptSource } from '../host/apt-resolve.ts';
 import { compareLocks, type LockChanges } from '../manifests/package-lock.ts';
 import { hostAttrs } from '../properties/host-definition.ts';
-import { bundlePrograms, type ImageDefinition } from './build.ts';
+import { bundlePrograms, type ImageDefinition } from './build-inputs.ts';
 import { announceBuild } from './in-use.ts';
 import { chooseFromArchives, debianArchives, readLock, writeLock } from './lock.ts';
 import { Store } from './store.ts';

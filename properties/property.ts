@@ -8,6 +8,8 @@
  * property set (one file per subject).
  */
 import { createHash } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { getCallSites } from 'node:util';
 import { z } from 'zod';
 import type { Hop, Json, RunOptions, RunResult } from '../connections/connection.ts';
 import type { NativeFunction } from '../connections/native.ts';
@@ -240,6 +242,8 @@ export type Registered = (
 ) & {
   /** What its module exports. */
   readonly make: (...args: never) => PropertyApplication;
+  /** Files of the modules that were defining it: its code is in these and in what they import. */
+  readonly modules: readonly string[];
 };
 
 /** A property that has no place on this host. Found before connecting. */
@@ -297,7 +301,7 @@ export function defineProperty<A extends readonly unknown[] | []>(
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
   const erased = definition as unknown as PropertyDefinition<readonly Json[]>;
   const make = (...args: A): PropertyApplication => makeApplication(erased, args);
-  register(id, { type: 'property', definition: erased, make });
+  register(id, { type: 'property', definition: erased, make, modules: definingModules() });
   return make;
 }
 
@@ -313,9 +317,21 @@ export function defineCombinator<A extends readonly unknown[] | []>(
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
   const erased = definition as unknown as CombinatorDefinition<readonly Json[]>;
   const make = (...args: A): PropertyApplication => makeApplication(erased, args);
-  register(definition.id, { type: 'combinator', definition: erased, make });
+  register(definition.id, { type: 'combinator', definition: erased, make, modules: definingModules() });
   return make;
 }
+
+/** Who calls, this file aside: a module that defines a property as it is loaded, and between it and us a helper of its own. */
+function definingModules(): readonly string[] {
+  const names = getCallSites(MOST_FRAMES).map(({ scriptName }) => scriptName);
+  const files = names.flatMap((name) =>
+    name.startsWith('file:') ? [fileURLToPath(name)] : name.startsWith('/') ? [name] : [],
+  );
+  return [...new Set(files)].filter((file) => file !== import.meta.filename).sort();
+}
+
+/** More than util.getCallSites() gives it does not take. */
+const MOST_FRAMES = 200;
 
 function makeApplication(definition: Registered['definition'], given: readonly unknown[]): PropertyApplication {
   // An argument left out at the end is no argument.

@@ -42,3 +42,9 @@ export function checkKind(application: PropertyApplication, kind: Connection['ki
     );
   }
 }
+
+/** Files of the modules that define it and all below it. */
+export function modulesOf({ p, a }: PropertyApplication): readonly string[] {
+  const { type, definition, modules } = readRegistered(p);
+  return type === 'property' ? modules : [...modules, ...definition.children(...a).flatMap(modulesOf)];
+}

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ImageDefinition } from '../../image/build.ts';
+import type { ImageDefinition } from '../../image/build-inputs.ts';
 import { buildHost } from '../../image/hosts/build-host.ts';
 import { AGENT_PACKAGE, packAgent, TOOLCHAIN_LIST } from '../../lab/toolchain/publish.ts';
 import { formatToolchainList } from '../../manifests/toolchain-list.ts';

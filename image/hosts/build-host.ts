@@ -14,7 +14,7 @@ import * as kernel from '../../properties/kernel.ts';
 import type { PropertyApplication } from '../../properties/property.ts';
 import * as systemd from '../../properties/systemd.ts';
 import * as user from '../../properties/user.ts';
-import type { ImageInputs } from '../build.ts';
+import type { ImageInputs } from '../build-inputs.ts';
 import { lean } from './_lean.ts';
 import { nodeRuntime } from './_node-runtime.ts';
 import { slim } from './_slim.ts';

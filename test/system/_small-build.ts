@@ -10,7 +10,6 @@ const [work = '', lockFile = '', where = 'ram'] = process.argv.slice(2);
 try {
   await buildImage({
     definition: () => host,
-    definitionFile: new URL('_small-host.ts', import.meta.url).pathname,
     work,
     lock: { content: await readLock(lockFile), file: lockFile },
     hardware: 'vm',

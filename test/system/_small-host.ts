@@ -7,6 +7,7 @@ import * as file from '../../properties/file.ts';
 import type { Source } from '../../properties/property.ts';
 import type { HostDefinition } from '../../properties/host-definition.ts';
 import * as image from '../../properties/image.ts';
+import * as kernel from '../../properties/kernel.ts';
 import * as user from '../../properties/user.ts';
 
 /** Packages of Debian's that every image needs for stage 1; the essential ones come along. */
@@ -14,7 +15,9 @@ export const REQUESTED: readonly string[] = ['busybox-static', 'libatomic1', 'li
 
 /** What may be changed about the image. */
 export interface SmallInputs {
-  /** Content of a file that a property writes. */
+  /** Content of a file that one of the first properties writes. */
+  readonly first: string;
+  /** Content of a file that one of the last writes. */
   readonly text: string;
   /** A file of this machine: a program. */
   readonly program: Source;
@@ -38,11 +41,15 @@ export function smallHost(inputs: SmallInputs): HostDefinition {
       apt.installed([...REQUESTED, 'tiny-kernel', ...(data === undefined ? [] : ['tiny-data'])]),
       user.present({ name: 'build', uid: 1000, gid: 1000, home: '/build', shell: '/bin/sh' }),
       ...(inputs.user ? [user.present({ name: 'more', uid: 1001, gid: 1001, home: '/more', shell: '/bin/sh' })] : []),
-      file.hasContent('/etc/tiny.conf', inputs.text),
-      file.hasContent('/etc/buildos-note', inputs.note),
       // A directory that goes away and comes again: what was below must not show through.
       file.absent('/etc/skel'),
       file.directory('/etc/skel'),
+      file.hasContent('/etc/first.conf', inputs.first),
+      file.hasAttributes('/etc/issue', { mode: 0o600 }),
+      // So many that there is a checkpoint before those that follow.
+      ...Array.from({ length: 12 }, (_, n) => kernel.option(`tiny.${n}=1`)),
+      file.hasContent('/etc/tiny.conf', inputs.text),
+      file.hasContent('/etc/buildos-note', inputs.note),
       image.excludes([
         'boot/*',
         'usr/share/doc',
@@ -56,6 +63,7 @@ export function smallHost(inputs: SmallInputs): HostDefinition {
 
 /** With this very file as the program. */
 export const host: HostDefinition = smallHost({
+  first: 'first\n',
   text: 'hello\n',
   program: file.sourceOf(new URL(import.meta.url)),
   user: true,

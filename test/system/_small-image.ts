@@ -24,6 +24,7 @@ export interface Inputs extends Omit<SmallInputs, 'program'> {
 }
 
 export const INPUTS: Inputs = {
+  first: 'first\n',
   text: 'hello\n',
   program: 'console.log(1);\n',
   user: false,

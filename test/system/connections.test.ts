@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as fc from 'fast-check';
+import { lookUp, SHARES_PROCESSES } from '../../connections/attributes.ts';
 import { openChroot } from '../../connections/chroot.ts';
 import {
   type Chain,
@@ -261,7 +262,9 @@ test('a timeout and an abort end everything inside', OPTIONS, async () => {
 /** A program that works in the root without end. */
 const WORKER = `
 import { openChain } from ${JSON.stringify(join(import.meta.dirname, '../../connections/open.ts'))};
-const c = await openChain([['local'], ['sudo'], ['chroot', { into: process.argv[1] }]]);
+import { openChroot } from ${JSON.stringify(join(import.meta.dirname, '../../connections/chroot.ts'))};
+const [, into, held] = process.argv;
+const c = await openChroot(await openChain([['local'], ['sudo']]), { into, held: held === 'held' });
 console.log('ready');
 for (;;) await Promise.all([
   c.run(['sh', '-c', 'setsid sleep 12345 & sleep 0.02']),
@@ -271,15 +274,63 @@ for (;;) await Promise.all([
 
 test('killed with SIGKILL at any moment, we leave no mount and no process', OPTIONS, async () => {
   for (let round = 0; round < 12; round++) {
-    const child = spawn(process.execPath, ['--input-type=module-typescript', '--eval', WORKER, root], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const words = ['--input-type=module-typescript', '--eval', WORKER, root, round % 2 === 0 ? 'held' : 'not'];
+    const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] });
     await once(child.stdout, 'data');
     await sleep(7 * round);
     child.kill('SIGKILL');
     await once(child, 'exit');
     assert.deepEqual(await leftoversAfter(root, 3000), [], `killed ${7 * round} ms after the start`);
   }
+});
+
+test('a held chroot: what commands see of each other is nothing, as in one that is not', OPTIONS, async () => {
+  await using sudo = await openChain([['local'], ['sudo']]);
+  {
+    await using held = await openChroot(sudo, { into: root, held: true });
+    const script = 'echo x >/tmp/a; echo x >/run/b; echo x >/dev/shm/c; setsid sleep 12345 & ls /tmp /run /dev/shm';
+    const seen = lines(await held.run(['sh', '-c', script]));
+    assert.deepEqual(lines(await held.run(['sh', '-c', 'ls /tmp /run /dev/shm'])), [
+      '/dev/shm:',
+      '',
+      '/run:',
+      'buildos-chroot',
+      'lock',
+      '',
+      '/tmp:',
+    ]);
+    assert.ok(seen.includes('a') && seen.includes('b') && seen.includes('c'), seen.join(' '));
+    assert.equal(text(await held.run(['sh', '-c', 'ls -d /proc/[0-9]* | wc -l'])).trim().length, 1);
+    await held.run(['sh', '-c', 'echo other > /proc/sys/kernel/hostname']);
+    assert.equal(text(await held.run(['uname', '-n'])).trim(), hostname());
+    await assert.rejects(held.run(['rm', '/run/buildos-chroot/bin/service']), CommandError);
+    assert.match(Buffer.from((await held.run(['invoke-rc.d', 'ssh', 'start'])).stderr).toString(), /not done/);
+    writeFileSync(join(root, 'usr/sbin/policy-rc.d'), '#!/bin/sh\nexit 0\n', { mode: 0o755 });
+    assert.equal((await held.run(['/usr/sbin/policy-rc.d'], { okStatus: 'any' })).status, 101);
+    rmSync(join(root, 'usr/sbin/policy-rc.d'));
+    await assert.rejects(held.run(['sh', '-c', 'echo no >&2; exit 125']), CommandError);
+    await assert.rejects(held.run(['sleep', '12345'], { timeoutMs: 200 }), CommandError);
+    const bytes = randomBytes(200_000);
+    assert.deepEqual((await held.run(['cat'], { input: bytes })).stdout, bytes);
+    // Commands behind it do not see each other's processes, so nobody there could hold another root.
+    assert.equal(await lookUp(held, SHARES_PROCESSES), false);
+  }
+  assert.deepEqual(await leftoversAfter(root, 2000), []);
+});
+
+test('a held chroot whose holder was killed is prepared again; a root that cannot be is told as ever', OPTIONS, async () => {
+  await using local = openLocal();
+  {
+    await using held = await openChroot(local, { into: root, held: true });
+    await held.run(['true']);
+    const [mount = ''] = await leftoversAfter(root, 0);
+    process.kill(Number(/seen by (\d+)$/.exec(mount)?.[1]), 'SIGKILL');
+    await sleep(100);
+    await held.run(['true']);
+  }
+  assert.deepEqual(await leftoversAfter(root, 2000), []);
+  await using empty = await openChroot(local, { into: join(root, 'etc'), held: true });
+  await assert.rejects(empty.run(['true']), (error) => error instanceof HopError && /\/proc of/.test(error.message));
 });
 
 test('netns: another network, the same files', OPTIONS, async (t) => {

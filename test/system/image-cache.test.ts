@@ -3,7 +3,10 @@
  * The changes are random; the seed is printed, and `BUILDOS_SEED` repeats them. 50 s of CPU.
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import type { BuiltImage } from '../../image/built-image.ts';
 import { digestsOf, firstDifference } from './_image-difference.ts';
 import { INPUTS, type Inputs, openSmallImage } from './_small-image.ts';
 
@@ -22,6 +25,7 @@ function randomFrom(seed: number): () => number {
 
 /** Every way to change an input; the number is for content that was never there before, or was. */
 const CHANGES: readonly ((inputs: Inputs, n: number) => Inputs)[] = [
+  (inputs, n) => ({ ...inputs, first: `first ${n % 3}\n` }),
   (inputs, n) => ({ ...inputs, text: `hello ${n % 3}\n` }),
   (inputs, n) => ({ ...inputs, program: `console.log(${n % 3});\n` }),
   (inputs) => ({ ...inputs, user: !inputs.user }),
@@ -52,11 +56,7 @@ test(
       const quick = await small.build(kept, inputs);
       const clean = await small.build(await small.emptyWork(), inputs);
       assert.equal(clean.cached, false);
-      assert.equal(
-        await firstDifference(quick.image, clean.image),
-        undefined,
-        `step ${step}: ${JSON.stringify(inputs)}`,
-      );
+      await assertSame(quick.image, clean.image, `step ${step}: ${JSON.stringify(inputs)}`);
       const { buildId = '', ...digests } = await digestsOf(quick.image);
       const before = seen.get(buildId);
       assert.ok(before === undefined || before === JSON.stringify(digests), 'one build id, two images');
@@ -82,3 +82,32 @@ test('what did not change is not made again', { timeout: 120_000 }, async () => 
   assert.deepEqual(await made({ ...INPUTS, text: 'other\n' }), ['apply properties', 'apply programs']);
   assert.deepEqual(await made({ ...INPUTS, hardware: 'server' }), ['layer of packages']);
 });
+
+test(
+  'going on after the last property that is as it was gives what a build from nothing gives',
+  {
+    timeout: 120_000,
+  },
+  async () => {
+    await using small = await openSmallImage();
+    const work = await small.emptyWork();
+    await small.build(work, INPUTS);
+    const said: string[] = [];
+    const inputs = { ...INPUTS, text: 'other\n' };
+    const quick = await small.build(work, inputs, { onProgress: (line) => said.push(line) });
+    assert.ok(
+      said.some((line) => /^Applying .* of which 16 are as they were$/.test(line)),
+      said.join('\n'),
+    );
+    await assertSame(quick.image, (await small.build(await small.emptyWork(), inputs)).image, 'text');
+  },
+);
+
+/** Fails when two images differ, or what is written down of them. */
+async function assertSame(image: BuiltImage, wanted: BuiltImage, of: string): Promise<void> {
+  assert.equal(await firstDifference(image, wanted), undefined, of);
+  for (const name of ['buildos-contents.json', 'properties.json']) {
+    const [is, was] = [image, wanted].map(({ folder }) => readFileSync(join(folder, name), 'utf8'));
+    assert.equal(is, was, `${name}: ${of}`);
+  }
+}
