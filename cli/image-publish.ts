@@ -109,6 +109,7 @@ export function publishCommand(): Command {
         image,
         into: flags.into,
         keep: flags.keep,
+        onProgress: (line) => process.stderr.write(`${line}\n`),
         options: Object.fromEntries(flags.option.map((text) => nameAndValue(text, '--option'))),
         kernelArgs: flags.arg,
         hosts,

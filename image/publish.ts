@@ -81,6 +81,8 @@ export interface PublishOptions {
   readonly loaders?: BootLoaders;
   /** How many versions stay besides this one, the newest; default {@link VERSIONS_KEPT}. */
   readonly keep?: number;
+  /** Told what is waited for. */
+  readonly onProgress?: (line: string) => void;
 }
 
 /** What is there now. */
@@ -126,7 +128,7 @@ export async function publishImage(options: PublishOptions): Promise<Published> 
   await checkPrograms(settings);
 
   await mkdir(into, { recursive: true });
-  await using _lock = await lock(into);
+  await using _lock = await lock(into, options.onProgress);
   return await explained(into, async () => await publishLocked(options, settings));
 }
 
@@ -248,8 +250,12 @@ async function removeWhole(path: string): Promise<void> {
 }
 
 /** @throws {PublishError} when another process has it for too long */
-async function lock(into: string): Promise<AsyncDisposable> {
-  const held = await lockPath(join(into, LOCK), LOCK_SECONDS);
+async function lock(into: string, onWait?: (line: string) => void): Promise<AsyncDisposable> {
+  const file = join(into, LOCK);
+  const free = await lockPath(file, 1);
+  if (free !== undefined) return free;
+  onWait?.(`waiting for another process that publishes into ${into}, for ${LOCK_SECONDS} s at most`);
+  const held = await lockPath(file, LOCK_SECONDS);
   if (held !== undefined) return held;
   throw new PublishError(
     `Cannot write to ${into}: another process has been publishing there for ${LOCK_SECONDS} s`,
