@@ -197,11 +197,13 @@ class Build {
   }
 
   /** While packages are unpacked: it takes seconds, once for a Node. */
-  async #packNode(on: Connection, { node, encoding }: Inputs): Promise<{ entry: Entry; cached: boolean }> {
+  async #packNode(on: Connection, { node, encoding, tools }: Inputs): Promise<{ entry: Entry; cached: boolean }> {
+    const code = await sourceDigest([join(SOURCES, 'host/squashfs.ts')], { cache: this.#store.folder });
     return await findOrPackNode(on, {
       store: this.#store,
       node,
       compression: encoding.node,
+      packers: [code, tools],
       onPack: () => this.#options.onStep?.('pack Node'),
     });
   }

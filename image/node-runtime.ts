@@ -68,12 +68,14 @@ export async function findOrPackNode(
     readonly store: Store;
     readonly node: NodeBinary;
     readonly compression: Compression;
+    /** Digests of the programs that pack it. */
+    readonly packers: readonly string[];
     /** Told when it is not in the cache. */
     readonly onPack?: () => void;
   },
 ): Promise<{ readonly entry: Entry; readonly cached: boolean }> {
-  const { store, node, compression } = options;
-  const key = keyOf({ kind: 'node system 1', sha256: node.sha256, compression });
+  const { store, node, compression, packers } = options;
+  const key = keyOf({ kind: 'node system 1', sha256: node.sha256, compression, packers });
   return await store.findOrMake('runtime', key, async (folder) => {
     options.onPack?.();
     const tree = join(folder, 'tree');

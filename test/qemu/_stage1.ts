@@ -101,7 +101,7 @@ export async function makeStage1(): Promise<Stage1Fixture> {
   const libraries = new Map<string, Uint8Array>();
   for (const name of NODE_LIBRARIES) libraries.set(name, await read(join(LIBRARIES, name)));
   const store = new Store(CACHE);
-  const { entry } = await findOrPackNode(on, { store, node, compression: 'lz4' });
+  const { entry } = await findOrPackNode(on, { store, node, compression: 'lz4', packers: [] });
   const nodeSystem = packSystem({ name: NODE_SYSTEM, squashfs: await store.read(entry, NODE_SYSTEM) });
   const [tools, stage1] = await Promise.all([
     packTools({
