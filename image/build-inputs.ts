@@ -56,6 +56,8 @@ export interface Code {
   readonly root: string;
   readonly layers: string;
   readonly properties: string;
+  /** What packs Node. */
+  readonly node: string;
   readonly pack: string;
 }
 
@@ -85,6 +87,7 @@ export async function codeOf(definition: HostDefinition, cache: string): Promise
         ...ours.map((name) => source(`properties/${name}`)),
         ...definition.properties.flatMap(modulesOf),
       ],
+      node: [source('host/squashfs.ts')],
       pack: [source('image/pack.ts')],
     },
     { cache },

@@ -197,13 +197,12 @@ class Build {
   }
 
   /** While packages are unpacked: it takes seconds, once for a Node. */
-  async #packNode(on: Connection, { node, encoding, tools }: Inputs): Promise<{ entry: Entry; cached: boolean }> {
-    const code = await sourceDigest([join(SOURCES, 'host/squashfs.ts')], { cache: this.#store.folder });
+  async #packNode(on: Connection, { node, encoding, code, tools }: Inputs): Promise<{ entry: Entry; cached: boolean }> {
     return await findOrPackNode(on, {
       store: this.#store,
       node,
       compression: encoding.node,
-      packers: [code, tools],
+      packers: [code.node, tools],
       onPack: () => this.#options.onStep?.('pack Node'),
     });
   }
