@@ -3,8 +3,6 @@
  * (0; 64 wrong usage; 130 Ctrl-C, as a shell has it; 1 anything else, unless a command's help names another).
  */
 import { readFileSync } from 'node:fs';
-import { enableCompileCache } from 'node:module';
-import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { InterruptedError } from './interrupt.ts';
@@ -90,18 +88,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(141);
 });
 
-keepCompiled();
 process.exitCode = await main(process.argv.slice(2));
-
-/** What V8 has compiled is kept: a third of a second of a command that loads much. */
-function keepCompiled(): void {
-  try {
-    // Not Node's folder below /tmp, where somebody else may have put something for us; nor that of $HOME, which may be another user's.
-    enableCompileCache(join(userInfo().homedir, '.cache/buildos/compiled'));
-  } catch {
-    // Nobody has this uid: there is no home.
-  }
-}
 
 /** Runs one command line. */
 async function main(argv: readonly string[]): Promise<number> {
