@@ -42,7 +42,7 @@ export interface ToolchainTry {
   readonly local: Connection;
   readonly textLimits: FetchLimits;
   readonly fileLimits: FetchLimits;
-  /** between two looks at a running bootstrap */
+  /** between two looks at a running bootstrap, once it has run for a while */
   readonly pollMs: number;
   readonly signal: AbortSignal;
   readonly log: Log;
@@ -63,6 +63,8 @@ export class ToolchainError extends Error {
 
 /** systemd's limit is the one that counts; ours is for a unit that does not end even so. */
 const BOOTSTRAP_GRACE_MS = 60_000;
+/** A bootstrap that has little to do is not waited for longer than it takes. */
+const FIRST_POLL_MS = 50;
 const PACK_TIMEOUT_MS = 600_000;
 
 /** The toolchain's id is the digest of its list's text, also of a text that is not a list. */
@@ -202,7 +204,7 @@ async function bootstrap(work: ToolchainTry, list: ToolchainList, recipe: Recipe
 async function waitForBootstrap(work: ToolchainTry, timeLimitSeconds: number): Promise<void> {
   const { name, signal } = work;
   const deadlineMs = performance.now() + timeLimitSeconds * 1000 + BOOTSTRAP_GRACE_MS;
-  for (;;) {
+  for (let pauseMs = FIRST_POLL_MS; ; pauseMs = Math.min(2 * pauseMs, work.pollMs)) {
     const { state, detail } = await call(work, { verb: 'bootstrap.state', toolchain: name });
     if (state === 'success') return;
     if (state !== 'running') throw bootstrapError(name, state, detail, timeLimitSeconds);
@@ -210,7 +212,7 @@ async function waitForBootstrap(work: ToolchainTry, timeLimitSeconds: number): P
       await call(work, { verb: 'bootstrap.stop', toolchain: name });
       throw bootstrapError(name, 'timeout', detail, timeLimitSeconds);
     }
-    await sleep(work.pollMs, undefined, { signal });
+    await sleep(Math.min(pauseMs, work.pollMs), undefined, { signal });
   }
 }
 
