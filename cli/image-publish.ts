@@ -5,7 +5,7 @@ import { Command, Option } from 'commander';
 import { BIOS_LOADERS, type BootLoaders, UEFI_LOADERS } from '../image/boot-loaders.ts';
 import { formatProblem, parseKernelCommandLine, UNKNOWN_OPTION } from '../host/kernel-cmdline.ts';
 import { checkWhole, findImage } from '../image/built-image.ts';
-import { announceBuild } from '../image/in-use.ts';
+import { announceReader } from '../image/in-use.ts';
 import { type Published, publishImage, rollBack } from '../image/publish.ts';
 import { DNSMASQ_CONF } from '../image/dhcp-config.ts';
 import { VERSIONS_KEPT } from '../image/published-version.ts';
@@ -103,7 +103,7 @@ export function publishCommand(): Command {
       const image = await checkWhole(await findImage(flags.work, flags.image));
       await using stack = new AsyncDisposableStack();
       // Of an image by its folder we do not know what else is there.
-      if (flags.image?.includes('/') !== true) stack.use(await announceBuild(flags.work));
+      if (flags.image?.includes('/') !== true) stack.use(await announceReader(flags.work));
       await makeFolder(flags.into, 'what is published', '--into');
       const published = await publishImage({
         image,

@@ -42,6 +42,17 @@ export async function announceBuild(work: string): Promise<AsyncDisposable> {
   }
 }
 
+/** Marks what only reads a work folder, such as publishing; who may not write there goes without a mark. */
+export async function announceReader(work: string): Promise<AsyncDisposable> {
+  try {
+    return await announceBuild(work);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'EACCES' && code !== 'EROFS' && code !== 'EPERM') throw error;
+    return { [Symbol.asyncDispose]: async () => await Promise.resolve() };
+  }
+}
+
 /** Marks a prune until it is disposed. @throws {BusyError} while a build runs */
 export async function announcePrune(work: string): Promise<AsyncDisposable> {
   const mark = await announce(work, 'prune');

@@ -18,6 +18,7 @@ import { IMAGE_JSON } from './built-image.ts';
 import { announcePrune } from './in-use.ts';
 import { readLock } from './lock.ts';
 import { partSuffix } from './store.ts';
+import { makeFolder } from './work-folder.ts';
 import { removeLeftOver } from './workshop.ts';
 
 /** What stays. */
@@ -63,9 +64,10 @@ const LEFT_OVER_CHOICE = /^apt-[A-Za-z0-9]{6}$/;
 export async function pruneWork(work: string, options: PruneOptions): Promise<Pruned> {
   const folder = resolve(work);
   if ((await stat(folder).catch(() => undefined))?.isDirectory() !== true) return { removed: [], kept: [] };
+  if (options.dryRun) return planPrune(await look(folder), { ...options, now: Date.now() });
+  await makeFolder(folder, 'pruning', '--work');
   await using _mark = await announcePrune(folder);
   const pruned = planPrune(await look(folder), { ...options, now: Date.now() });
-  if (options.dryRun) return pruned;
   await removeLeftOver(join(folder, 'tmp'));
   await removeAll(pruned.removed, join(folder, 'tmp'));
   return pruned;
