@@ -47,7 +47,8 @@ export class NativeCallError extends Error {
 const registry = new Map<string, (here: Connection, ...args: readonly Json[]) => Json | Promise<Json>>();
 
 /**
- * Defines a native function.
+ * Defines a native function. For properties of kind `native`, which call it with `host.call()`; none of ours does, so far:
+ * a shell does for all of them.
  *
  * @param name - `subject.verb`; the same on both sides
  * @param run - `here` is the host that it runs on

@@ -44,12 +44,6 @@ export async function listLinks(on: Connection, netns?: string): Promise<readonl
   return parseLinks(await ipJson(on, netns, ['-details', 'link', 'show']));
 }
 
-/** Makes a bridge without spanning tree, and sets it up. */
-export async function makeBridge(on: Connection, name: string, netns?: string): Promise<void> {
-  await ip(on, netns, ['link', 'add', name, 'type', 'bridge', 'stp_state', '0', 'forward_delay', '0']);
-  await ip(on, netns, ['link', 'set', name, 'up']);
-}
-
 /**
  * Makes a veth pair: one end here, down, the other in a namespace.
  *

@@ -99,12 +99,6 @@ export function parseMountInfo(content: string): MountInfo[] {
   });
 }
 
-/** What is mounted at exactly this path, the uppermost if there are several; undefined when it is no mount point. */
-export async function findMount(on: Connection, path: string): Promise<MountInfo | undefined> {
-  const content = await on.readFile('/proc/self/mountinfo');
-  return parseMountInfo(Buffer.from(content).toString('utf8')).findLast((mount) => mount.target === path);
-}
-
 /** The kernel writes blank, tab, newline and backslash as three octal digits. */
 function unescapePath(text: string): string {
   return text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));

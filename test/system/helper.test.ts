@@ -17,8 +17,7 @@ import { type Host, perform } from '../../helper/perform.ts';
 import { RefusedError } from '../../helper/plan.ts';
 import { type ReplyTo, type Verb, HOST_ADDRESS } from '../../helper/verb.ts';
 import { createSubvolume, makeBtrfs, setReadOnly } from '../../host/btrfs.ts';
-import { addAddress, listLinks, listNetns, makeBridge, makeNetns } from '../../host/ip.ts';
-import { type LoopDevice, attachLoop, listLoops } from '../../host/loop.ts';
+import { addAddress, listLinks, listNetns, makeNetns } from '../../host/ip.ts';
 import { listPortSet } from '../../host/nft.ts';
 import { HANGS, openHost } from './_helper-host.ts';
 
@@ -31,7 +30,6 @@ const NOBODY = new AbortController().signal;
 
 const local = openLocal();
 let folder: string;
-let loop: LoopDevice;
 let host: Host;
 let log: string[];
 let bridge: Connection;
@@ -48,10 +46,9 @@ before(async () => {
   writeFileSync(image, '');
   truncateSync(image, 120 * 1024 * 1024);
   await makeBtrfs(local, { device: image, label: 'buildos.machines' });
-  loop = await attachLoop(local, image);
   mkdirSync(mount, { recursive: true });
   await local.run(['chmod', '0755', folder]);
-  await local.run(['mount', '-o', 'nosuid,nodev', loop.device, mount]);
+  await local.run(['mount', '-o', 'loop,nosuid,nodev', image, mount]);
   await createSubvolume(local, join(mount, MACHINE));
   mkdirSync(join(mount, MACHINE, 'root/tmp'), { recursive: true });
   writeFileSync(join(mount, MACHINE, 'root/hello'), 'from the machine\n');
@@ -59,14 +56,14 @@ before(async () => {
   log = [];
   host = openHost({ folder, netns: NETNS, log: (line) => log.push(line) });
   bridge = host.on;
-  await makeBridge(bridge, 'br1');
+  await bridge.run(['ip', 'link', 'add', 'br1', 'type', 'bridge', 'stp_state', '0', 'forward_delay', '0']);
+  await bridge.run(['ip', 'link', 'set', 'br1', 'up']);
   await addAddress(bridge, 'br1', `${HOST_ADDRESS}/16`);
 });
 
 after(async () => {
   if (OPTIONS.skip !== false) return;
   await local.run(['umount', join(folder, 'machines', VOLUME)], { okStatus: 'any' });
-  await loop?.[Symbol.asyncDispose]();
   await local.run(['ip', 'netns', 'delete', NETNS], { okStatus: 'any' });
   rmSync(folder, { recursive: true, force: true });
 });
@@ -247,11 +244,6 @@ test('killed while it deletes, it leaves what machine.list finds and machine.del
     await ask({ verb: 'machine.delete', volume: VOLUME, build });
     assert.deepEqual(await leftovers(), [], `killed at program ${hangAt}`);
   }
-});
-
-test('a loop device can be found by its file', OPTIONS, async () => {
-  const found = await listLoops(local, join(folder, 'disk'));
-  assert.deepEqual(found, [{ device: loop.device, file: join(folder, 'disk'), readOnly: false }]);
 });
 
 /** Has a helper process do the verb and kills it where it hangs; true when it came to the end. */
