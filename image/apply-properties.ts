@@ -106,7 +106,6 @@ export async function applyProperties(
     await checkpoints.settled();
   }
   await trace.record(out);
-  await workshop.on.run(['umount', merged]);
   const { rootBytes } = await packChanges(workshop, { ...layer, upper, out, above });
   return { rootBytes, outcomes: JSON.stringify(outcomes) };
 }

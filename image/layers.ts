@@ -133,11 +133,20 @@ export async function packChanges(
   await on.run(['sh', '-c', COPY_CHANGES, upper, tree]);
   const exclude = await findExcluded(seen(tree), options.excludes);
   const common = { folder: tree, timeSeconds: EPOCH_SECONDS, ...(options.signal && { signal: options.signal }) };
-  await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.root), compression: options.compression, exclude });
-  if (options.above === 'layers')
+  const root = async (): Promise<number> => {
+    const file = join(out, LAYER_FILES.root);
+    await makeSquashfs(on, { ...common, file, compression: options.compression, exclude });
+    return await sizeOf(workshop, file);
+  };
+  const whole = async (): Promise<void> => {
+    if (options.above === 'nothing') return;
     await makeSquashfs(on, { ...common, file: join(out, LAYER_FILES.whole), compression: 'lz4' });
-  await on.run(['rm', '-rf', tree]);
-  return { rootBytes: String(await sizeOf(workshop, join(out, LAYER_FILES.root))) };
+  };
+  const both = [root(), whole()] as const;
+  // Also when one fails: nothing goes on behind the back of who hears of it. The copy goes with the workshop.
+  await Promise.allSettled(both);
+  const [rootBytes] = await Promise.all(both);
+  return { rootBytes: String(rootBytes) };
 }
 
 /** Extended attributes that count in an upper folder; the others overlayfs notes for itself. */
