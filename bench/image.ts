@@ -3,11 +3,12 @@
  * mmdebstrap, cpio and zstd by hand: the same packages, on the same machine, in turns.
  *
  * What is downloaded once is there for all. Ours is the host `minimal`, with a kernel and our init, as `image build` is
- * called; Node for stage 1, which the others do not have, is in the cache. The others make a root as a cpio archive.
+ * called; Node for stage 1, which the others do not have, is in the cache. The others make a root as a cpio archive. For
+ * the cold build packages are fetched from a folder of this machine, by a lock: a network is not measured.
  */
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { link, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { cpus, release, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { onInterrupt } from '../cli/interrupt.ts';
 import { needPackages, needRoot } from '../cli/setup.ts';
@@ -90,7 +91,7 @@ async function runBench(flags: Flags, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** From nothing, again, with one of our files changed, with one package changed. */
+/** From nothing, with packages at hand, again, with one of our files, one property, one package changed. */
 async function measureOurs(
   on: Connection,
   options: {
@@ -101,54 +102,73 @@ async function measureOurs(
   },
 ): Promise<readonly Sample[]> {
   const { folder, cache, lock, signal } = options;
-  const work = join(folder, 'work');
-  await rm(work, { recursive: true, force: true });
-  await mkdir(join(work, 'cache'), { recursive: true });
-  for (const kind of ['debs', 'node', 'runtime']) await symlink(join(cache, kind), join(work, 'cache', kind));
   const definition = join(folder, 'bench-host.ts');
   const lockFile = join(folder, 'lock.json');
-  await writeLock(lockFile, lock);
-  const build = async (): Promise<number> => {
-    const argv = [
-      process.execPath,
-      join(TOP, 'cli/main.ts'),
-      'image',
-      'build',
-      definition,
-      '--lock',
-      lockFile,
-      '--work',
-      work,
-    ];
+  const work = async (kinds: readonly string[]): Promise<string> => {
+    const made = join(folder, 'work');
+    await rm(made, { recursive: true, force: true });
+    await mkdir(join(made, 'cache'), { recursive: true });
+    for (const kind of kinds) await symlink(join(cache, kind), join(made, 'cache', kind));
+    return made;
+  };
+  const build = async (at: string): Promise<number> => {
+    const words = ['image', 'build', definition, '--lock', lockFile, '--work', at];
     const startedMs = performance.now();
-    await on.run(argv, { timeoutMs: BUILD_MAX_MS, signal });
+    await on.run([process.execPath, join(TOP, 'cli/start.js'), ...words], { timeoutMs: BUILD_MAX_MS, signal });
     return (performance.now() - startedMs) / 1000;
   };
   const tool = join(folder, 'tool');
-  const change = async (): Promise<void> => await writeFile(tool, `#!/bin/sh\necho ${Date.now()}\n`);
-  await writeFile(definition, definitionWith(tool));
-  await change();
-  const warm = await build();
-  const nothing = await build();
-  await change();
-  const file = await build();
+  const changeTool = async (): Promise<void> => await writeFile(tool, `#!/bin/sh\necho ${Date.now()}\n`);
+  const define = async (note: string): Promise<void> => await writeFile(definition, definitionWith(tool, note));
+  await define('before');
+  await changeTool();
+  await writeLock(lockFile, await fromFolder(lock, { cache, folder: join(folder, 'mirror') }));
+  const cold = await build(await work(['node', 'runtime']));
+  await writeLock(lockFile, lock);
+  const at = await work(['debs', 'node', 'runtime']);
+  const warm = await build(at);
+  const nothing = await build(at);
+  await changeTool();
+  const file = await build(at);
+  await define('after');
+  const property = await build(at);
   await writeLock(lockFile, await rebuiltPackage(on, { lock, name: 'kmod', cache, folder }));
   return [
+    ['cold', cold],
     ['warm', warm],
     ['nothing', nothing],
     ['file', file],
-    ['package', await build()],
+    ['property', property],
+    ['package', await build(at)],
   ];
 }
 
-/** The host `minimal` with one file of this machine. */
-const definitionWith = (tool: string): string => {
+/** The lock with a folder for its archives, which has the packages as the archives have them. */
+async function fromFolder(
+  lock: PackageLock,
+  options: { readonly cache: string; readonly folder: string },
+): Promise<PackageLock> {
+  const { cache, folder } = options;
+  for (const { path, sha256 } of lock.packages) {
+    const file = join(folder, path);
+    await mkdir(dirname(file), { recursive: true });
+    await rm(file, { force: true });
+    await link(join(cache, 'debs', `${sha256}.deb`), file);
+  }
+  return { ...lock, sources: lock.sources.map((source) => ({ ...source, uri: `file://${folder}` })) };
+}
+
+/** The host `minimal` with one file of this machine, and a property two thirds down the list. */
+const definitionWith = (tool: string, note: string): string => {
   const from = (path: string): string => JSON.stringify(join(TOP, path));
   return `
-import { hasFile, sourceOf } from ${from('properties/file.ts')};
+import { hasContent, hasFile, sourceOf } from ${from('properties/file.ts')};
 import { host as minimal } from ${from('image/hosts/minimal.ts')};
-const properties = [...minimal.properties, hasFile('/usr/local/bin/tool', sourceOf(${JSON.stringify(tool)}))];
-export const host = { ...minimal, name: 'bench', properties };
+const all = minimal.properties;
+const at = Math.floor((all.length * 2) / 3);
+const note = hasContent('/etc/bench-note', ${JSON.stringify(note)});
+const programs = [hasFile('/usr/local/bin/tool', sourceOf(${JSON.stringify(tool)}))];
+export const host = { ...minimal, name: 'bench', properties: [...all.slice(0, at), note, ...all.slice(at), ...programs] };
 `;
 };
 
