@@ -31,7 +31,7 @@ export const PROFILES: readonly Profile[] = [
     wire: '100M',
     withoutNode: [],
     hasAgent: false,
-    budgets: { init: 4.5, 'multi-user': 6.6, size: 101, memory: 312 },
+    budgets: { init: 4.5, 'multi-user': 7.3, size: 75.5, memory: 258 },
     goals: { size: [38, 32], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
   {
@@ -42,7 +42,7 @@ export const PROFILES: readonly Profile[] = [
     wire: '100M',
     withoutNode: [],
     hasAgent: false,
-    budgets: { init: 4.9, 'multi-user': 7, size: 160, memory: 382 },
+    budgets: { init: 4.7, 'multi-user': 7.45, size: 95, memory: 278 },
     goals: { size: [75, 60], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
   {
@@ -52,7 +52,7 @@ export const PROFILES: readonly Profile[] = [
     hardware: 'server',
     withoutNode: ['systemd.mask=buildos-monitor.service', 'systemd.mask=buildos-tftp.socket'],
     hasAgent: true,
-    budgets: { init: 5, 'multi-user': 9.7, agent: 11.9, size: 215, memory: 472 },
+    budgets: { init: 3.7, 'multi-user': 8.7, agent: 10.9, size: 180, memory: 385 },
     goals: { agent: [5, 2.5], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
 ];
