@@ -59,6 +59,7 @@ const UNITS = [
   'modprobe@configfs.service',
   'modprobe@drm.service',
   'modprobe@efi_pstore.service',
+  // A view into what FUSE is doing; FUSE itself is in the kernel.
   'modprobe@fuse.service',
   'sys-fs-fuse-connections.mount',
   'sys-kernel-config.mount',
