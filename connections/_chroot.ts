@@ -209,7 +209,7 @@ mkdir run/lock $own $own/bin $own/agent || fail "cannot make directories"
   then echo '/etc/resolv.conf /etc/resolv.conf none bind,ro'; fi
   while [ "$files" -gt 0 ]; do
     : > "$own/agent/$1"
-    echo "$2 /$own/agent/$1 none bind,ro"
+    printf '%s /%s none bind,ro\n' "$2" "$own/agent/$1"
     shift 2; files=$((files - 1))
   done
 } > $own/fstab
@@ -284,7 +284,7 @@ mkdir tmp/own && mount -n --bind $own tmp/own || fail "cannot mount in $root"
   echo 'own-proc /proc proc nosuid,nodev,noexec'
   echo 'own-run /run tmpfs mode=0755,nosuid,nodev'
   echo 'own-lock /run/lock tmpfs X-mount.mkdir,mode=0755,nosuid,nodev'
-  echo "$1/tmp/own /run/buildos-chroot none bind,ro,X-mount.mkdir"
+  printf '%s/tmp/own /run/buildos-chroot none bind,ro,X-mount.mkdir\\n' "$1"
   echo 'own-shm /dev/shm tmpfs mode=1777,nosuid,nodev'
   echo 'own-tmp /tmp tmpfs mode=1777,nosuid,nodev'
 } > tmp/fstab
