@@ -19,8 +19,9 @@ const STAND_IN = `#!/bin/sh
 # "depmod RELEASE" has begun before this: see image/depmod-ahead.ts
 ahead=${AHEAD_FOLDER}
 changed() {
-  find "/usr/lib/modules/$1" /etc/depmod.d /lib/depmod.d /usr/local/lib/depmod.d -mindepth 1 -cnewer "$ahead/$1.done" \\
-    ! -path "/usr/lib/modules/$1/modules.*" ! -name .fresh-install -print -quit 2>/dev/null
+  find /etc/depmod.d /lib/depmod.d /usr/local/lib/depmod.d -cnewer "$ahead/$1.done" -print -quit 2>/dev/null
+  find "/usr/lib/modules/$1" -mindepth 1 -cnewer "$ahead/$1.done" ! -path "/usr/lib/modules/$1/modules.*" \\
+    ! -name .fresh-install -print -quit
 }
 if [ $# -eq 1 ]; then
   while [ -e "$ahead/$1.begun" ]; do sleep 0.05; done

@@ -6,7 +6,7 @@
  * enough to read them.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, realpath, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { z } from 'zod';
 import { partSuffix } from './store.ts';
@@ -120,8 +120,12 @@ export async function readInputs(file: string): Promise<Inputs | undefined> {
 export async function writeInputs(file: string, inputs: Inputs): Promise<void> {
   await mkdir(dirname(file), { recursive: true });
   const part = `${file}${partSuffix()}`;
-  await writeFile(part, JSON.stringify(inputs));
-  await rename(part, file);
+  try {
+    await writeFile(part, JSON.stringify(inputs));
+    await rename(part, file);
+  } finally {
+    await rm(part, { force: true });
+  }
 }
 
 /** Whether every file still has the content that it had. */
