@@ -123,7 +123,7 @@ test('the root is in RAM, Node is held once, nothing failed but what was made to
   const { shell } = scene;
   const mounts = await shell.run('findmnt -rno TARGET,FSTYPE,SOURCE', { timeoutMs: 30_000 });
   assert.match(mounts.output, /^\/ overlay /m);
-  assert.match(mounts.output, /^\/usr\/lib\/buildos\/node rootfs /m);
+  assert.match(mounts.output, /^\/usr\/lib\/buildos\/node squashfs /m);
   assert.match(mounts.output, /^\/build\/tftp tmpfs /m);
   assert.match(mounts.output, /^\/build\/machines\/default btrfs /m);
   assert.match(mounts.output, /^\/state ext4 /m);
