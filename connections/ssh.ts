@@ -82,7 +82,7 @@ export async function openSsh(base: Connection, options: SshOptions): Promise<Co
   checkOptions(hop, options);
   const { host } = options;
   const id = randomBytes(6).toString('hex');
-  const folder = `/tmp/buildos-ssh-${id}`;
+  const folder = `/tmp/buildos-ssh-${process.pid}-${id}`;
   const socket = `${folder}/master`;
 
   const words = ['sh', '-c', MASTER, 'ssh-master', folder, options.hostKey ?? '', ...masterWords(options, folder)];

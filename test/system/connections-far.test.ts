@@ -33,7 +33,7 @@ async function refused(chain: Chain, data = far.data): Promise<HopError> {
   return error;
 }
 
-const sshFolders = (): string[] => readdirSync('/tmp').filter((name) => name.startsWith('buildos-ssh-'));
+const sshFolders = (): string[] => readdirSync('/tmp').filter((name) => name.startsWith(`buildos-ssh-${process.pid}-`));
 
 const OTHER_KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHwq0BmFV1c9x1vFh2vKZ0m1tq6Fj3c4z1wW9c0bq0ab';
 
