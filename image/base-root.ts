@@ -92,13 +92,18 @@ async function packageForm(store: Store): Promise<string> {
   return (await sourceDigest([source], { cache: store.folder })).slice(0, FORM_DIGITS);
 }
 
-/** Unpacks packages one after the other, while others are fetched; what fails here is told when a root is made of them. */
+/**
+ * Unpacks packages one after the other while others are fetched: the processor waits then. What is left in the end, and what
+ * fails here, is for who makes a root of them.
+ */
 function unpackInTurn(
   workshop: BaseRootOptions['workshop'],
   form: string,
 ): { readonly add: (deb: string) => void; readonly done: () => Promise<void> } {
   let last = Promise.resolve();
+  let isOver = false;
   const unpack = async (deb: string): Promise<void> => {
+    if (isOver) return;
     const { on } = await workshop();
     await openPackage(on, deb, { form });
   };
@@ -106,7 +111,10 @@ function unpackInTurn(
     add: (deb) => {
       last = last.then(() => unpack(deb)).catch(() => undefined);
     },
-    done: () => last,
+    done: async () => {
+      isOver = true;
+      await last;
+    },
   };
 }
 

@@ -13,7 +13,7 @@ import type { DataOfImage } from './image-data.ts';
 import { classesOf, type Hardware } from './module-classes.ts';
 import type { NodeBinary } from './node-runtime.ts';
 import { FIRST_STEPS, RESCUE } from './pack.ts';
-import { digestOf, hashAll, sourceDigests, SOURCES } from './source-digest.ts';
+import { digestOf, hashAll, sourceDigest, sourceDigests, SOURCES } from './source-digest.ts';
 import type { Store } from './store.ts';
 
 /** Our programs in an image, by the name of their file in `/usr/lib/buildos`. */
@@ -25,6 +25,8 @@ const PROGRAMS = {
 
 /** One of our programs. */
 export type ProgramName = keyof typeof PROGRAMS;
+
+const ROOT_CODE = join(SOURCES, 'image/base-root.ts');
 
 /** What a definition may refer to. */
 export interface ImageInputs {
@@ -68,6 +70,11 @@ export async function bundlePrograms(store: Store): Promise<ImageInputs['program
   return { 'init.mjs': init, 'monitor.mjs': monitor, 'helper.mjs': helper };
 }
 
+/** The digest of the code that makes a root of packages: the same for all definitions. */
+export async function rootCode(cache: string): Promise<string> {
+  return await sourceDigest([ROOT_CODE], { cache });
+}
+
 /**
  * The digests of our code, for a definition.
  *
@@ -78,7 +85,7 @@ export async function codeOf(definition: HostDefinition, cache: string): Promise
   const ours = (await readdir(source('properties'))).filter((name) => /^[a-z][a-z-]*\.ts$/.test(name));
   const digests = await sourceDigests(
     {
-      root: [source('image/base-root.ts')],
+      root: [ROOT_CODE],
       layers: ['layers', 'trace-packages', 'trace-properties'].map((name) => source(`image/${name}.ts`)),
       // All properties of ours, so that it does not count which are used; and those that are defined elsewhere.
       properties: [

@@ -9,6 +9,7 @@ import { type ApplyOptions, applyProperties, OUTCOMES_SCHEMA, type PropertyOutco
 import { baseRootKey, findOrMakeBaseRoot, mountBaseRoot } from './base-root.ts';
 import type { Inputs } from './build-inputs.ts';
 import { packPackages } from './layers.ts';
+import type { PackageLock } from '../manifests/package-lock.ts';
 import { type Archives, withMirror } from './lock.ts';
 import { classesOf } from './module-classes.ts';
 import { once } from './once.ts';
@@ -40,9 +41,8 @@ export interface PackageOrigin {
 export async function findOrMakeLayers(
   context: BuildContext,
   inputs: Inputs,
-  from: PackageOrigin,
+  root: PackagesRoot,
 ): Promise<{ readonly layers: readonly Entry[]; readonly properties: readonly PropertyOutcome[] }> {
-  const root = new PackagesRoot(context, inputs, from);
   const both = [layerOfPackages(context, inputs, root), layersOfProperties(context, inputs, root)] as const;
   // Also when one fails: nothing goes on behind the back of who hears of it.
   await Promise.allSettled(both);
@@ -52,25 +52,34 @@ export async function findOrMakeLayers(
 }
 
 /** The root of packages, mounted read-only in the workshop when it is first asked for. */
-class PackagesRoot {
+export class PackagesRoot {
   readonly key: string;
   /** Where it is. One that is made here is used at once, while it is put into the cache. */
   readonly folder: () => Promise<string>;
+  readonly #store: Store;
+  readonly #given = new AbortController();
   #kept: Promise<unknown> | undefined;
 
-  constructor(context: BuildContext, { lock, code }: Inputs, from: PackageOrigin) {
-    this.key = baseRootKey(lock, code.root);
+  /** @param what.code - digest of the code that makes it */
+  constructor(
+    context: BuildContext,
+    what: { readonly lock: PackageLock; readonly code: string; readonly from: PackageOrigin },
+  ) {
+    const { lock, code, from } = what;
+    const { signal } = context.signal;
+    this.key = baseRootKey(lock, code);
+    this.#store = context.store;
     const early = Promise.withResolvers<string>();
     this.folder = once(async () => {
       const made = context.timed('root of packages', () =>
         findOrMakeBaseRoot({
           store: context.store,
           lock: withMirror(lock, from.mirror),
-          code: code.root,
+          code,
           workshop: context.workshop,
           ...('snapshot' in from && { snapshot: from.snapshot }),
           offline: from.archives === 'offline',
-          ...context.signal,
+          signal: AbortSignal.any([this.#given.signal, ...(signal === undefined ? [] : [signal])]),
           onProgress: (line) => context.say(line),
           onStep: (step) => context.step(step),
           onRoot: early.resolve,
@@ -85,9 +94,27 @@ class PackagesRoot {
     });
   }
 
+  /**
+   * Makes it before it is asked for, unless it is in the cache: then it may be that nothing has to be done at all.
+   *
+   * @returns whether it is made
+   */
+  async begin(): Promise<boolean> {
+    if ((await this.#store.find('roots', this.key)) !== undefined) return false;
+    // Who asks for it hears what went wrong.
+    this.folder().catch(() => undefined);
+    return true;
+  }
+
   /** It is in the cache, if it was asked for. */
   async settled(): Promise<void> {
     await this.#kept;
+  }
+
+  /** Nobody will ask for it any more. */
+  async abandon(): Promise<void> {
+    this.#given.abort();
+    await this.settled().catch(() => undefined);
   }
 }
 

@@ -17,11 +17,12 @@ import type { Connection } from '../connections/connection.ts';
 import { openChain } from '../connections/open.ts';
 import type { PackageLock } from '../manifests/package-lock.ts';
 import type { DataSource } from '../properties/data.ts';
-import { hostAttrs } from '../properties/host-definition.ts';
+import type { HostAttrs } from '../properties/host-attrs.ts';
+import { hostAttrs, type HostDefinition } from '../properties/host-definition.ts';
 import type { Wire } from '../properties/image.ts';
 import type { PropertyOutcome } from './apply-properties.ts';
-import { buildIdOf, bundlePrograms, codeOf, type ImageDefinition, type Inputs } from './build-inputs.ts';
-import { type BuildContext, findOrMakeLayers } from './build-layers.ts';
+import { buildIdOf, bundlePrograms, codeOf, type ImageDefinition, type Inputs, rootCode } from './build-inputs.ts';
+import { type BuildContext, findOrMakeLayers, PackagesRoot } from './build-layers.ts';
 import { findResult, writeImage } from './build-result.ts';
 import type { BuiltImage } from './built-image.ts';
 import { DiskFullError, isDiskFull, nameFullDisk, RamFullError } from './disk-full.ts';
@@ -113,6 +114,7 @@ class Build {
   readonly #store: Store;
   readonly #timings = new Timings();
   readonly #signal: { readonly signal?: AbortSignal };
+  #saidLock = false;
 
   constructor(options: BuildOptions) {
     this.#options = options;
@@ -122,10 +124,47 @@ class Build {
   }
 
   async run(): Promise<BuildResult> {
-    const { hardware = 'server', ram, ramMiB } = this.#options;
     await using stack = new AsyncDisposableStack();
     stack.use(await announceBuild(this.#work));
     const local = stack.use(await openChain([['local']]));
+    const context = this.#context(stack);
+    const { lock: given } = this.#options;
+    if (given === undefined) return await this.#build(local, context);
+    // It takes longest, and a lock says all about it.
+    const code = await rootCode(this.#store.folder);
+    const root = new PackagesRoot(context, { lock: given.content, code, from: this.#options });
+    try {
+      if (await root.begin()) this.#sayLock(context, given.content);
+      return await this.#build(local, context, root);
+    } catch (error) {
+      await root.abandon();
+      throw error;
+    }
+  }
+
+  #context(stack: AsyncDisposableStack): BuildContext & { opened?: Workshop } {
+    const { ram, ramMiB } = this.#options;
+    const context: BuildContext & { opened?: Workshop } = {
+      store: this.#store,
+      signal: this.#signal,
+      workshop: once(async () => {
+        const use = { ...(ram !== undefined && { ram }), ...(ramMiB && { ramMiB }) };
+        context.opened = stack.use(await openWorkshop(join(this.#work, 'tmp'), use));
+        return context.opened;
+      }),
+      say: (line) => this.#options.onProgress?.(line),
+      step: (name) => this.#options.onStep?.(name),
+      timed: (name, act) => this.#timings.measure(name, act, ({ cached }) => cached),
+    };
+    return context;
+  }
+
+  /** @param begun - the root of packages, where it is made already */
+  async #build(
+    local: Connection,
+    context: BuildContext & { readonly opened?: Workshop },
+    begun?: PackagesRoot,
+  ): Promise<BuildResult> {
     const cache = this.#store.folder;
     const [programs, node] = await this.#timed('programs', () =>
       Promise.all([bundlePrograms(this.#store), findOrStripNode(local, { cache })]),
@@ -135,65 +174,62 @@ class Build {
     // Told now, not after its packages were installed.
     const data = await readImageData(definition, this.#options.data ?? []);
     const [code, tools] = await this.#timed('inputs', () => Promise.all([codeOf(definition, cache), findTools()]));
-    const lock = await this.#timed('choose packages', async () => {
-      const { lock: given, mirror, signal } = this.#options;
-      const { suite } = definition.base;
-      if (given !== undefined) {
-        checkLock(given.content, { suite, packages: attrs.packages }, given.file);
-        return given.content;
-      }
-      const sources = debianArchives({ suite, ...(mirror !== undefined && { mirror }) });
-      return await chooseFromArchives(local, {
-        suite,
-        packages: attrs.packages,
-        sources,
-        cache,
-        archives: this.#options.archives ?? 'ask',
-        onWarning: (line) => this.#options.onProgress?.(line),
-        ...(signal && { signal }),
-      });
-    });
-    const { wire: asked = attrs.wires[0] } = this.#options;
+    const lock = await this.#timed('choose packages', () => this.#findLock(local, definition, attrs));
+    const { hardware = 'server', wire: asked = attrs.wires[0] } = this.#options;
     const wire = asked === 'any' ? undefined : asked;
     const encoding = chooseEncoding(wire);
     const inputs: Inputs = { definition, attrs, data, lock, code, tools, node, programs, hardware, encoding };
     const buildId = buildIdOf(inputs);
     const there = await findResult(this.#work, buildId);
-    if (there !== undefined) return this.#result({ ...there, cached: true });
+    if (there !== undefined) {
+      await begun?.abandon();
+      return this.#result({ ...there, cached: true });
+    }
 
-    const pinned =
-      this.#options.lock === undefined
-        ? 'not pinned: "image update" makes a lock'
-        : `pinned by ${this.#options.lock.file}`;
-    let opened: Workshop | undefined;
-    const context: BuildContext = {
-      store: this.#store,
-      signal: this.#signal,
-      workshop: once(async () => {
-        opened = stack.use(
-          await openWorkshop(join(this.#work, 'tmp'), { ...(ram !== undefined && { ram }), ...(ramMiB && { ramMiB }) }),
-        );
-        return opened;
-      }),
-      say: (line) => this.#options.onProgress?.(line),
-      step: (name) => this.#options.onStep?.(name),
-      timed: (name, act) => this.#timings.measure(name, act, ({ cached }) => cached),
-    };
-    context.say(`Debian ${lock.suite}: ${lock.packages.length} packages, ${pinned}`);
+    this.#sayLock(context, lock);
     for (const line of describeEncoding(wire)) context.say(line);
+    const root = begun ?? new PackagesRoot(context, { lock, code: code.root, from: this.#options });
     const both = [
       context.timed('pack Node', () => this.#packNode(local, inputs)),
-      findOrMakeLayers(context, inputs, this.#options),
+      findOrMakeLayers(context, inputs, root),
     ] as const;
     // Also when one fails: nothing goes on behind the back of who hears of it.
     await Promise.allSettled(both);
     const [{ entry: nodeSystem }, { layers, properties }] = await Promise.all(both).catch(async (error: unknown) => {
-      throw await nameFullDisk(opened, error);
+      throw await nameFullDisk(context.opened, error);
     });
     context.say(`Packing ${buildId}`);
     const parts = { buildId, layers, nodeSystem, properties };
     const image = await this.#timed('pack', () => writeImage(inputs, parts, { work: this.#work, store: this.#store }));
     return this.#result({ image, cached: false, properties });
+  }
+
+  async #findLock(local: Connection, definition: HostDefinition, attrs: HostAttrs): Promise<PackageLock> {
+    const { lock: given, mirror, archives = 'ask' } = this.#options;
+    const { suite } = definition.base;
+    const { packages } = attrs;
+    if (given !== undefined) {
+      checkLock(given.content, { suite, packages }, given.file);
+      return given.content;
+    }
+    return await chooseFromArchives(local, {
+      suite,
+      packages,
+      sources: debianArchives({ suite, ...(mirror !== undefined && { mirror }) }),
+      cache: this.#store.folder,
+      archives,
+      onWarning: (line) => this.#options.onProgress?.(line),
+      ...this.#signal,
+    });
+  }
+
+  /** Once. */
+  #sayLock(context: BuildContext, lock: PackageLock): void {
+    if (this.#saidLock) return;
+    this.#saidLock = true;
+    const { lock: given } = this.#options;
+    const pinned = given === undefined ? 'not pinned: "image update" makes a lock' : `pinned by ${given.file}`;
+    context.say(`Debian ${lock.suite}: ${lock.packages.length} packages, ${pinned}`);
   }
 
   /** While packages are unpacked: it takes seconds, once for a Node. */
