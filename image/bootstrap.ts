@@ -18,7 +18,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { openChain } from '../connections/open.ts';
-import { depmodAhead } from './depmod-ahead.ts';
+import { runAhead } from './run-ahead.ts';
 import { checkRoom } from './disk-full.ts';
 import { checkDiversions, configure, runPreinst } from './dpkg-configure.ts';
 import { formatExtendedStates, writeConfig, writeDatabase, writeHostKeys } from './dpkg-database.ts';
@@ -102,7 +102,7 @@ async function install(workshop: Workshop, options: BootstrapOptions, packages: 
   const binds = diverting.length > 0 && { binds: `${dirname(debs[0] ?? '/')}:/mnt` };
   await using chain = await openChain([...workshop.chain, ['chroot', { into: root, network: false, ...binds }]]);
   const chroot = atEpoch(chain);
-  await using _ = await depmodAhead(on, { path: root, seen: seen(root) });
+  await using _ = await runAhead(on, { path: root, seen: seen(root) });
   try {
     step('preinst');
     await runPreinst(chroot, unpacked, signal);

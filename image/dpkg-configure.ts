@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { CommandError, type Connection } from '../connections/connection.ts';
 import { BootstrapError } from './bootstrap-error.ts';
-import { AHEAD_FOLDER } from './depmod-ahead.ts';
+import { AHEAD_FOLDER } from './run-ahead.ts';
 import type { RootPackage } from './root-packages.ts';
 
 const TIMEOUT_MS = 10 * 60_000;
