@@ -318,20 +318,24 @@ test('a held chroot: what commands see of each other is nothing, as in one that 
   assert.deepEqual(await leftoversAfter(root, 2000), []);
 });
 
-test('a held chroot whose holder was killed is prepared again; a root that cannot be is told as ever', OPTIONS, async () => {
-  await using local = openLocal();
-  {
-    await using held = await openChroot(local, { into: root, held: true });
-    await held.run(['true']);
-    const [mount = ''] = await leftoversAfter(root, 0);
-    process.kill(Number(/seen by (\d+)$/.exec(mount)?.[1]), 'SIGKILL');
-    await sleep(100);
-    await held.run(['true']);
-  }
-  assert.deepEqual(await leftoversAfter(root, 2000), []);
-  await using empty = await openChroot(local, { into: join(root, 'etc'), held: true });
-  await assert.rejects(empty.run(['true']), (error) => error instanceof HopError && /\/proc of/.test(error.message));
-});
+test(
+  'a held chroot whose holder was killed is prepared again; a root that cannot be is told as ever',
+  OPTIONS,
+  async () => {
+    await using local = openLocal();
+    {
+      await using held = await openChroot(local, { into: root, held: true });
+      await held.run(['true']);
+      const [mount = ''] = await leftoversAfter(root, 0);
+      process.kill(Number(/seen by (\d+)$/.exec(mount)?.[1]), 'SIGKILL');
+      await sleep(100);
+      await held.run(['true']);
+    }
+    assert.deepEqual(await leftoversAfter(root, 2000), []);
+    await using empty = await openChroot(local, { into: join(root, 'etc'), held: true });
+    await assert.rejects(empty.run(['true']), (error) => error instanceof HopError && /\/proc of/.test(error.message));
+  },
+);
 
 test('netns: another network, the same files', OPTIONS, async (t) => {
   const local = openLocal();
