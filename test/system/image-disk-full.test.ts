@@ -21,14 +21,14 @@ const FILLED = ['cache/programs', 'cache/stages', 'cache/roots', 'cache/layers',
 /** The root is put into the cache while layers are made of it: the step that began last may be any of them. */
 const LAYERS = /^(keep root|pack packages|apply properties|apply programs)$/;
 
-/** The first stage of a root is put into the cache while the second is installed. */
-const SECOND_STAGE = /^(unpack|database|preinst|configure)$/;
+/** Packages are installed while programs are bundled, and their first stage is put into the cache meanwhile. */
+const PACKAGES = /^(programs|inputs|choose packages|fetch packages|unpack|database|preinst|configure)$/;
 
 /** The room there is: what fits whole, and half of the next. `disk`: the build works there, too, and not in RAM. */
 const ROOMS: readonly { readonly where: 'disk' | 'ram'; readonly fits: number; readonly step: RegExp }[] = [
-  { where: 'ram', fits: 0, step: /^(programs|inputs)$/ },
-  { where: 'disk', fits: 1, step: /^unpack$/ },
-  { where: 'ram', fits: 1, step: SECOND_STAGE },
+  { where: 'ram', fits: 0, step: PACKAGES },
+  { where: 'disk', fits: 1, step: PACKAGES },
+  { where: 'ram', fits: 1, step: PACKAGES },
   { where: 'ram', fits: 2, step: LAYERS },
   { where: 'ram', fits: 3, step: LAYERS },
   { where: 'ram', fits: 4, step: /^pack$/ },
