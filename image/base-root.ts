@@ -3,6 +3,7 @@
  * file. The key says what it was made from, to the byte; so a root that is there is the right one.
  */
 import { join } from 'node:path';
+import { openLocal } from '../connections/local.ts';
 import { makeSquashfs } from '../host/squashfs.ts';
 import type { PackageLock } from '../manifests/package-lock.ts';
 import { bootstrapRoot } from './bootstrap.ts';
@@ -55,7 +56,7 @@ export async function findOrMakeBaseRoot(
     options.onStep?.('fetch packages');
     const form = await packageForm(store);
     const sinceMs = Date.now();
-    const unpacked = unpackInTurn(options.workshop, form);
+    const unpacked = unpackInTurn(form);
     const debs = await fetchPackages({ ...options, cache: store.folder, onFetched: unpacked.add });
     await unpacked.done();
     const workshop = await options.workshop();
@@ -96,16 +97,11 @@ async function packageForm(store: Store): Promise<string> {
  * Unpacks packages one after the other while others are fetched: the processor waits then. What is left in the end, and what
  * fails here, is for who makes a root of them.
  */
-function unpackInTurn(
-  workshop: BaseRootOptions['workshop'],
-  form: string,
-): { readonly add: (deb: string) => void; readonly done: () => Promise<void> } {
+function unpackInTurn(form: string): { readonly add: (deb: string) => void; readonly done: () => Promise<void> } {
   let last = Promise.resolve();
   let isOver = false;
   const unpack = async (deb: string): Promise<void> => {
-    if (isOver) return;
-    const { on } = await workshop();
-    await openPackage(on, deb, { form });
+    if (!isOver) await openPackage(openLocal(), deb, { form });
   };
   return {
     add: (deb) => {

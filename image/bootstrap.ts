@@ -17,6 +17,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { openLocal } from '../connections/local.ts';
 import { openChain } from '../connections/open.ts';
 import { runAhead } from './run-ahead.ts';
 import { checkRoom } from './disk-full.ts';
@@ -45,10 +46,11 @@ export interface BootstrapOptions extends ReadPackagesOptions {
  */
 export async function bootstrapRoot(workshop: Workshop, options: BootstrapOptions): Promise<void> {
   const { root, lock, stages } = options;
-  const { on, seen } = workshop;
+  const { seen } = workshop;
   const signal = options.signal ? { signal: options.signal } : {};
   options.onStep?.('unpack');
-  const packages = await readPackages(on, options);
+  // Of files in the cache, so not by way of the workshop.
+  const packages = await readPackages(openLocal(), options);
   const { base, rest } = splitStages(packages);
   await mkdir(seen(root), { mode: 0o755 });
   const stage = { cache: stages, packages: base, ...signal };
