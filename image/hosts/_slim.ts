@@ -26,7 +26,7 @@ const KERNEL_PACKAGING = [
   'boot/*',
   'etc/{initramfs-tools,kernel}',
   'usr/bin/{kernel-install,linux-*,lsinitramfs,unmkinitramfs}',
-  'usr/lib/{dracut,initramfs-tools,kernel,klibc,klibc-*,linux}',
+  'usr/lib/{dracut,initramfs-tools,kernel,klibc,klibc-*}',
   'usr/sbin/{mkinitramfs,update-initramfs,installkernel}',
   'usr/share/initramfs-tools',
 ];
