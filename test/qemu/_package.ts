@@ -14,8 +14,10 @@ import { formatToolchainJson, TOOLCHAIN_JSON, type ToolchainJson } from '../../m
 export type Bootstrap = 'works' | 'fails' | 'never-ends' | 'wrong-checksum';
 
 const SCRIPTS: Readonly<Record<Bootstrap, string>> = {
-  // The make of the machine under the name that a bootstrapped one would have.
+  // The host's compiler works, with its headers; then the make of the machine under the name that a bootstrapped one would have.
   works:
+    "printf '#include <%s>\\n' signal.h stdio.h pthread.h sys/param.h linux/limits.h >tool.c\n" +
+    'echo \'int main(void) { return puts("compiled") < 0; }\' >>tool.c && cc -o tool tool.c && ./tool || exit 1\n' +
     'mkdir -p "$2/bin" && printf \'#!/bin/sh\\nexec /usr/bin/make "$@"\\n\' >"$2/bin/make" && chmod 755 "$2/bin/make"\n',
   fails: 'echo "cc: no such compiler" >&2\nexit 3\n',
   'never-ends': 'echo "working"\nsleep 100000\n',
