@@ -10,7 +10,7 @@ import type { RunOptions } from '../machines/run.ts';
 import type { Limits } from '../machines/step.ts';
 import { ListenError, systemCode } from '../tftp/error.ts';
 import { serveMachine } from '../tftp/instance.ts';
-import type { TftpServer } from '../tftp/server.ts';
+import type { TftpServer } from '../tftp/serve-options.ts';
 import type { TransferEvent } from '../tftp/transfer-event.ts';
 import { LOG_FILE, makeBuildFolder, readWritten, RESULT_FILE, TASK_FILE, UPLOAD_FILE } from './build-folder.ts';
 import type { Paths } from './paths.ts';

@@ -5,7 +5,7 @@
 import { networkInterfaces } from 'node:os';
 
 import { systemCode } from '../tftp/error.ts';
-import type { TftpServer } from '../tftp/server.ts';
+import type { TftpServer } from '../tftp/serve-options.ts';
 
 const LOOK_EVERY_MS = 5000;
 /** An IPv6 address that is being checked for a duplicate cannot be bound yet (RFC 4862 §5.4); the next look finds it. */

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { Command, CommanderError } from 'commander';
 
 import { ListenError } from '../tftp/error.ts';
-import type { TftpServer } from '../tftp/server.ts';
+import type { TftpServer } from '../tftp/serve-options.ts';
 import type { TransferEvent } from '../tftp/transfer-event.ts';
 import { AddressServers } from './tftp-addresses.ts';
 import { LineLimit, describeTransfer } from './tftp-log.ts';

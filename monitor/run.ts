@@ -15,25 +15,26 @@ import { parseHostJson } from '../host/host-json.ts';
 import type { HostJson } from '../host/host-json.ts';
 import type { ToolchainOptions } from '../host/kernel-cmdline.ts';
 import { notify, statusLine } from '../host/sd-notify.ts';
-import { parseBuildId } from '../manifests/build-id.ts';
-import { type TftpServer, serveFolder } from '../tftp/server.ts';
+import type { TftpServer } from '../tftp/serve-options.ts';
+import { serveFolder } from '../tftp/server.ts';
 import type { TransferEvent } from '../tftp/transfer-event.ts';
 import { TransferStats } from '../tftp/stats.ts';
 import { seeAgents } from './agents.ts';
 import { writeAtomically } from './atomic-file.ts';
 import { findStateStorage, loadBudget, saveBudget } from './budget-file.ts';
-import { FILE_LIMITS, type FetchLimits, TEXT_LIMITS, fetchText } from './fetch.ts';
+import { logEvent } from './event-log.ts';
+import type { Event } from './event.ts';
+import { FILE_LIMITS, TEXT_LIMITS } from './fetch.ts';
 import { nameHost } from './hostname.ts';
 import { type Log, limitRate, openLog } from './log.ts';
+import { checkTargets, lookAtAll } from './look.ts';
+import { next } from './next.ts';
 import type { Paths } from './paths.ts';
 import { isRebootOverdue, plan } from './plan.ts';
-import { checkImage, checkToolchain } from './published.ts';
-import type { Event } from './event.ts';
-import { next } from './next.ts';
-import { type Clock, type Found, type MonitorState, TIMING, type Timing, startState, targetsKey } from './state.ts';
+import { type Clock, type MonitorState, TIMING, type Timing, startState, targetsKey } from './state.ts';
 import { formatStatus, formatStatusLine, parseEvents, statusOf } from './status.ts';
 import { type Step, describe, isNoteworthy, keyOf } from './step.ts';
-import { listIdOf, troubleOf, tryToolchain } from './toolchain.ts';
+import { troubleOf, tryToolchain } from './toolchain.ts';
 
 /** How a monitor is run. */
 export interface MonitorOptions {
@@ -51,9 +52,6 @@ export interface MonitorOptions {
   /** ends the monitor */
   readonly signal: AbortSignal;
 }
-
-/** Names what is looked at: `image`, or `toolchain <tc>`. */
-type Subject = string;
 
 /** A round begins at least so often, whatever happens. */
 const ROUND_MS = 500;
@@ -276,7 +274,7 @@ class Monitor implements AsyncDisposable {
       case 'say-ready':
         return this.#take({ kind: 'ready' });
       case 'look':
-        return this.#take({ kind: 'looked', found: await this.#look(), random: Math.random() });
+        return this.#take({ kind: 'looked', found: await lookAtAll(this.#host, this.#signal), random: Math.random() });
       case 'verify':
         return this.#verify(step.targets, step.duringDrain);
       case 'drain':
@@ -308,46 +306,10 @@ class Monitor implements AsyncDisposable {
     }
   }
 
-  async #look(): Promise<Readonly<Record<Subject, Found>>> {
-    const found: Record<Subject, Found> = {};
-    const { buildidUrl, toolchains } = this.#host.options;
-    const look = async (subject: Subject, read: () => Promise<string>): Promise<void> => {
-      try {
-        found[subject] = { kind: 'id', id: await read() };
-      } catch (error) {
-        this.#signal.throwIfAborted();
-        found[subject] = { kind: 'unreachable', error: troubleOf(error).error };
-      }
-    };
-    const limits: FetchLimits = { ...TEXT_LIMITS, tries: 2 };
-    if (buildidUrl !== undefined) {
-      const idLimits = { ...limits, maxBytes: 4096 };
-      await look('image', async () =>
-        parseBuildId(await fetchText(buildidUrl, idLimits, this.#signal), { name: buildidUrl }),
-      );
-    }
-    for (const [name, { url }] of Object.entries(toolchains)) {
-      if (url === undefined) continue;
-      await look(`toolchain ${name}`, async () => listIdOf(await fetchText(url, limits, this.#signal)));
-    }
-    return found;
-  }
-
-  /** Checks the image whatever the change is: a reboot for a toolchain goes through the boot path as well. */
   async #verify(targets: readonly string[], duringDrain: boolean): Promise<void> {
     const key = targetsKey(targets);
-    const { buildidUrl, toolchains } = this.#host.options;
-    const limits = { text: TEXT_LIMITS, file: FILE_LIMITS };
     try {
-      if (buildidUrl !== undefined) {
-        const image = targets.find((target) => target.startsWith('image '))?.slice('image '.length);
-        await checkImage(buildidUrl, image ?? this.#host.buildId, limits, this.#signal);
-      }
-      for (const target of targets) {
-        const [kind, name, id] = target.split(' ');
-        const url = toolchains[name ?? '']?.url;
-        if (kind === 'toolchain' && url !== undefined) await checkToolchain(url, id ?? '', limits, this.#signal);
-      }
+      await checkTargets(targets, this.#host, this.#signal);
       this.#take({ kind: 'verified', key, isGood: true, duringDrain });
     } catch (error) {
       this.#signal.throwIfAborted();
@@ -423,47 +385,4 @@ class Monitor implements AsyncDisposable {
     }
     this.#statusAtMs = clock.uptimeMs;
   }
-}
-
-function logEvent(event: Event, log: Log): void {
-  switch (event.kind) {
-    case 'setback':
-      return log('error', `${describe(event.step)} failed: ${withHint(event.trouble)}`);
-    case 'toolchain-failed':
-    case 'agent-failed':
-      return log('error', `${event.kind} ${event.toolchain}: ${withHint(event.trouble)}`);
-    case 'toolchain-ready':
-    case 'toolchain-disabled':
-    case 'agent-started':
-      return log('notice', `${event.kind} ${event.toolchain}`);
-    case 'verified':
-      return log(
-        event.isGood ? 'notice' : 'warning',
-        event.isGood ? 'what is published is whole' : (event.why ?? 'bad'),
-      );
-    case 'drain-on':
-      return log('notice', `draining: ${event.reason}`);
-    case 'drain-off':
-      return log('notice', 'the drain is over, agents may take tasks again');
-    case 'budget-lost':
-      return log('error', `reboot budget: ${event.problem}`);
-    case 'reboot-asked':
-      return log('notice', 'rebooting');
-    case 'reboot-failed':
-      return log('error', `reboot failed: ${withHint(event.trouble)}`);
-    case 'began':
-    case 'ended':
-    case 'toolchain-stage':
-    case 'toolchain-list':
-    case 'agents-seen':
-    case 'named':
-    case 'ready':
-    case 'looked':
-    case 'budget-saved':
-      return undefined;
-  }
-}
-
-function withHint(trouble: { readonly error: string; readonly hint?: string }): string {
-  return trouble.hint === undefined ? trouble.error : `${trouble.error} (${trouble.hint})`;
 }

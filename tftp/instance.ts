@@ -9,7 +9,8 @@ import { RefusedError } from './error.ts';
 import { openParent, openToRead, parseName } from './folder.ts';
 import { ERROR_CODE } from './packet.ts';
 import type { Access, WritePlace, WriteRequest } from './access.ts';
-import { type ServeOptions, type TftpServer, serve } from './server.ts';
+import type { ServeOptions, TftpServer } from './serve-options.ts';
+import { serve } from './server.ts';
 import { type WriteRule, FileSink } from './sink.ts';
 
 /** How a name may be written. */

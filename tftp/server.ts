@@ -17,10 +17,11 @@ import { type OptionPair, type RequestPacket, ERROR_CODE, decodePacket, encodeEr
 import { createReceiver, stepReceiver } from './receiver.ts';
 import { type Asker, Running, isCopy, keyOf } from './running.ts';
 import { createSender, stepSender } from './sender.ts';
+import type { ServeOptions, TftpServer } from './serve-options.ts';
 import { Siege } from './siege.ts';
 import { type Sink, NetasciiSink } from './sink.ts';
 import { type Source, FileSource, NetasciiSource } from './source.ts';
-import { type Run, type TransferEvent, transferEvent } from './transfer-event.ts';
+import { type Run, transferEvent } from './transfer-event.ts';
 import { Transfer } from './transfer.ts';
 
 /** UDP port of requests (RFC 1350 §4). */
@@ -37,53 +38,6 @@ const TRANSFERS_PER_PEER_MAX = 1024;
 const LONG_TEXTS_MAX = 4;
 /** Kept for the last ACK: longer than the usual first repeats of other clients. */
 const SERVER_DALLY_MS = 3000;
-
-/** Where and how a server listens. */
-export interface ServeOptions {
-  /** numeric IP address; default: all of IPv4 */
-  readonly address?: string | undefined;
-  /** several of them, IPv4 and IPv6; instead of `address` */
-  readonly addresses?: readonly string[] | undefined;
-  /** default 69; 0: any that is free, the same for all addresses */
-  readonly port?: number | undefined;
-  /** a bound UDP socket, from systemd; instead of addresses and port */
-  readonly fd?: number | undefined;
-  /** several of them; instead of `fd` */
-  readonly fds?: readonly number[] | undefined;
-  /** how datagrams leave and arrive; default `auto`: `gso` where it works, else `dgram` */
-  readonly driver?: DriverName | 'auto' | undefined;
-  /** the only client address that is answered; others are ignored */
-  readonly peer?: string | undefined;
-  /** largest blksize granted, 8 to 65464 */
-  readonly blksizeMax?: number | undefined;
-  /** largest windowsize granted, 1 to 65535; default 64. Both multiplied are 128 KiB at most */
-  readonly windowsizeMax?: number | undefined;
-  /** transfers at once; beyond that requests are ignored, and clients ask again */
-  readonly transfersMax?: number | undefined;
-  /** of one address */
-  readonly transfersPerPeerMax?: number | undefined;
-  readonly onTransfer?: ((event: TransferEvent) => void) | undefined;
-  /** a transfer has begun; `onTransfer` tells its end */
-  readonly onBegin?: (() => void) | undefined;
-  /** errors of the listening socket and of the machine, not of a client; the server goes on */
-  readonly onError?: ((error: Error) => void) | undefined;
-  /** closes the server */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** A server that listens. */
-export interface TftpServer extends AsyncDisposable {
-  /** of the first socket */
-  readonly address: string;
-  readonly port: number;
-  /** of all sockets */
-  readonly sockets: readonly { readonly address: string; readonly port: number }[];
-  readonly driver: DriverName;
-  /** transfers that run now, dallying ones among them */
-  readonly transfers: number;
-  /** Ends all transfers with ERROR 0 and closes the sockets. */
-  close(): Promise<void>;
-}
 
 /**
  * Serves a folder for reading, with all below it; a WRQ is answered with ERROR 2.

@@ -19,9 +19,8 @@ import type { HostJson } from '../../host/host-json.ts';
 import { formatHostJson } from '../../host/host-json.ts';
 import type { Task } from '../../manifests/task.ts';
 import { formatToolchainJson } from '../../manifests/toolchain.ts';
-import { FakeHelper } from './_agent-helper.ts';
+import { FakeHelper, TOP } from './_agent-helper.ts';
 
-export const TOP: string = join(import.meta.dirname, '..', '..');
 export const MACHINE = 'linux_test-gcc_1';
 export const SECONDS = 1000;
 

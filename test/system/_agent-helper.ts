@@ -12,7 +12,17 @@ import type { Verb } from '../../helper/verb.ts';
 import { put } from '../../tftp/client.ts';
 import { TransferError } from '../../tftp/error.ts';
 
-const TOP = join(import.meta.dirname, '..', '..');
+export const TOP: string = join(import.meta.dirname, '..', '..');
+
+/** The words of Node for a worker that asks the server at this port. */
+export function workerWords(
+  port: number,
+  folders: { readonly prefix: string; readonly work: string },
+): readonly string[] {
+  const { prefix, work } = folders;
+  const server = ['--server', '127.0.0.1', '--port', String(port)];
+  return [join(TOP, 'agent/worker/main.ts'), ...server, '--prefix', prefix, '--work', work];
+}
 
 /** What the machine does that the fake helper starts. */
 type Behaviour = 'worker' | 'silent' | 'fill';
@@ -126,18 +136,11 @@ export class FakeHelper implements AsyncDisposable {
     const root = join(this.#folder, 'machine', verb.build);
     const child = spawn(
       process.execPath,
-      [
-        join(TOP, 'agent/worker/main.ts'),
-        '--server',
-        '127.0.0.1',
-        '--port',
-        String(verb.port),
-        '--prefix',
-        join(root, 'prefix'),
-        '--work',
-        join(root, 'work'),
-      ],
-      { stdio: 'ignore', detached: true },
+      workerWords(verb.port, { prefix: join(root, 'prefix'), work: join(root, 'work') }),
+      {
+        stdio: 'ignore',
+        detached: true,
+      },
     );
     machine.child = child;
     child.on('exit', (status, signal) => {

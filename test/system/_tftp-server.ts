@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DriverName } from '../../tftp/driver.ts';
 import { type Writable, serveMachine } from '../../tftp/instance.ts';
-import { type ServeOptions, type TftpServer, serveFolder } from '../../tftp/server.ts';
+import type { ServeOptions, TftpServer } from '../../tftp/serve-options.ts';
+import { serveFolder } from '../../tftp/server.ts';
 import type { TransferEvent } from '../../tftp/transfer-event.ts';
 import { Peer } from './_tftp-misbehave.ts';
 

@@ -16,7 +16,8 @@ import { get, getToFile, put } from '../../tftp/client.ts';
 import { serveMachine, serveWritableFolder } from '../../tftp/instance.ts';
 import type { DriverName } from '../../tftp/driver.ts';
 import { DRIVERS } from '../../tftp/drivers.ts';
-import { type TftpServer, serveFolder } from '../../tftp/server.ts';
+import type { TftpServer } from '../../tftp/serve-options.ts';
+import { serveFolder } from '../../tftp/server.ts';
 import type { TransferEvent } from '../../tftp/transfer-event.ts';
 import { findFreePort, findProgram, gives, hashOf, runIn, startServer, succeed } from './_tftp-programs.ts';
 
@@ -86,17 +87,19 @@ async function serveWrites(root: string, driver: DriverName, address = HOST): Pr
   return { server, port: String(server.port), events, [Symbol.asyncDispose]: () => server.close() };
 }
 
-/** Gets every file with a client, compares them, and looks at what the server saw. */
-async function checkReads(
+/** Gets or puts every file with a client, compares them, and looks at what the server saw. */
+async function checkAll(
+  direction: 'reads' | 'writes',
   driver: DriverName,
   dir: string,
   argvOf: (name: string, port: string) => readonly string[],
 ): Promise<readonly TransferEvent[]> {
   const { root, work } = makeFolders(dir);
-  await using served = await serveReads(root, driver);
+  const isRead = direction === 'reads';
+  await using served = await (isRead ? serveReads(root, driver) : serveWrites(work, driver));
   for (const size of SIZES) {
     const name = `f${size}`;
-    const output = await succeed(work, argvOf(name, served.port));
+    const output = await succeed(isRead ? work : root, argvOf(name, served.port));
     assert.equal(hashOf(join(work, name)), hashOf(join(root, name)), output);
   }
   await sleep(50);
@@ -108,28 +111,8 @@ async function checkReads(
   return served.events;
 }
 
-async function checkWrites(
-  driver: DriverName,
-  dir: string,
-  argvOf: (name: string, port: string) => readonly string[],
-): Promise<readonly TransferEvent[]> {
-  const { root, work } = makeFolders(dir);
-  await using served = await serveWrites(work, driver);
-  for (const size of SIZES) {
-    const name = `f${size}`;
-    const output = await succeed(root, argvOf(name, served.port));
-    assert.equal(hashOf(join(work, name)), hashOf(join(root, name)), output);
-  }
-  await sleep(50);
-  assert.deepEqual(
-    served.events.filter((event) => event.result !== 'done'),
-    [],
-  );
-  return served.events;
-}
-
 test('curl gets every size', ['curl'], async (dir, driver) => {
-  const events = await checkReads(driver, dir, (name, port) => [
+  const events = await checkAll('reads', driver, dir, (name, port) => [
     'curl',
     '-sS',
     '-o',
@@ -155,7 +138,7 @@ test('curl gets with a large blksize, and without options', ['curl'], async (dir
 });
 
 test('curl puts every size', ['curl'], async (dir, driver) => {
-  await checkWrites(driver, dir, (name, port) => ['curl', '-sS', '-T', name, `tftp://${HOST}:${port}/${name}`]);
+  await checkAll('writes', driver, dir, (name, port) => ['curl', '-sS', '-T', name, `tftp://${HOST}:${port}/${name}`]);
 });
 
 test('curl is told clearly: missing file, way out, no writing', ['curl'], async (dir, driver) => {
@@ -196,8 +179,8 @@ test('tftp-hpa gets and puts every size, and text as netascii', ['tftp'], async 
     verb,
     name,
   ];
-  await checkReads(driver, join(dir, 'gets'), argvOf('get'));
-  await checkWrites(driver, join(dir, 'puts'), argvOf('put'));
+  await checkAll('reads', driver, join(dir, 'gets'), argvOf('get'));
+  await checkAll('writes', driver, join(dir, 'puts'), argvOf('put'));
   const { root, work } = { root: join(dir, 'gets', 'root'), work: join(dir, 'gets', 'work') };
   await using reads = await serveReads(root, driver);
   await succeed(work, ['tftp', '-m', 'ascii', HOST, reads.port, '-c', 'get', 'text']);
@@ -220,7 +203,7 @@ test('atftp gets every size, with options and without', ['atftp'], async (dir, d
     '--option',
     'windowsize 8',
   ];
-  const events = await checkReads(driver, join(dir, 'options'), (name, port) => [
+  const events = await checkAll('reads', driver, join(dir, 'options'), (name, port) => [
     'atftp',
     ...options,
     '-g',
@@ -234,14 +217,23 @@ test('atftp gets every size, with options and without', ['atftp'], async (dir, d
   assert.ok(
     events.every(({ granted }) => granted.windowsize === 8 && granted.blksize === 1428 && granted.timeout === 3),
   );
-  await checkReads(driver, join(dir, 'plain'), (name, port) => ['atftp', '-g', '-r', name, '-l', name, HOST, port]);
+  await checkAll('reads', driver, join(dir, 'plain'), (name, port) => [
+    'atftp',
+    '-g',
+    '-r',
+    name,
+    '-l',
+    name,
+    HOST,
+    port,
+  ]);
 });
 
 test('atftp puts every size, with a window and without options', ['atftp'], async (dir, driver) => {
   mkdirSync(join(dir, 'options'));
   mkdirSync(join(dir, 'plain'));
   const options = ['--option', 'blksize 1428', '--option', 'windowsize 8'];
-  await checkWrites(driver, join(dir, 'options'), (name, port) => [
+  await checkAll('writes', driver, join(dir, 'options'), (name, port) => [
     'atftp',
     ...options,
     '-p',
@@ -252,7 +244,16 @@ test('atftp puts every size, with a window and without options', ['atftp'], asyn
     HOST,
     port,
   ]);
-  await checkWrites(driver, join(dir, 'plain'), (name, port) => ['atftp', '-p', '-r', name, '-l', name, HOST, port]);
+  await checkAll('writes', driver, join(dir, 'plain'), (name, port) => [
+    'atftp',
+    '-p',
+    '-r',
+    name,
+    '-l',
+    name,
+    HOST,
+    port,
+  ]);
 });
 
 test('busybox tftp gets and puts every size', ['busybox'], async (dir, driver) => {
@@ -271,8 +272,8 @@ test('busybox tftp gets and puts every size', ['busybox'], async (dir, driver) =
     HOST,
     port,
   ];
-  await checkReads(driver, join(dir, 'gets'), argvOf('-g'));
-  await checkWrites(driver, join(dir, 'puts'), argvOf('-p'));
+  await checkAll('reads', driver, join(dir, 'gets'), argvOf('-g'));
+  await checkAll('writes', driver, join(dir, 'puts'), argvOf('-p'));
 });
 
 /** Each program's way to get or put `name`, at `::1`. */

@@ -12,9 +12,9 @@ import type { Result } from '../../manifests/result.ts';
 import { formatTask } from '../../manifests/task.ts';
 import type { Task } from '../../manifests/task.ts';
 import { serveMachine } from '../../tftp/instance.ts';
-import type { TftpServer } from '../../tftp/server.ts';
-import { Bench, MACHINE, SECONDS, TOP } from './_agent-bench.ts';
-import { killQuietly, processesIn } from './_agent-helper.ts';
+import type { TftpServer } from '../../tftp/serve-options.ts';
+import { Bench, MACHINE, SECONDS } from './_agent-bench.ts';
+import { killQuietly, processesIn, workerWords } from './_agent-helper.ts';
 
 const timeout = 60 * SECONDS;
 
@@ -60,22 +60,10 @@ async function runWorker(
   };
   const stop = async (): Promise<void> => server?.close();
   await begin();
-  const child = spawn(
-    process.execPath,
-    [
-      join(TOP, 'agent/worker/main.ts'),
-      '--server',
-      '127.0.0.1',
-      '--port',
-      String(port),
-      '--prefix',
-      bench.path('alone-prefix'),
-      '--work',
-      bench.path('alone-work'),
-      ...(options.words ?? []),
-    ],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
-  );
+  const folders = { prefix: bench.path('alone-prefix'), work: bench.path('alone-work') };
+  const child = spawn(process.execPath, [...workerWords(port, folders), ...(options.words ?? [])], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   try {
     const ended = once(child, 'exit');
     await options.during?.(stop, begin);
