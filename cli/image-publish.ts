@@ -6,7 +6,9 @@ import { BIOS_LOADERS, type BootLoaders, UEFI_LOADERS } from '../image/boot-load
 import { formatProblem, parseKernelCommandLine, UNKNOWN_OPTION } from '../host/kernel-cmdline.ts';
 import { checkWhole, findImage } from '../image/built-image.ts';
 import { announceReader } from '../image/in-use.ts';
-import { type Published, publishImage, rollBack } from '../image/publish.ts';
+import { publishImage } from '../image/publish.ts';
+import { rollBack } from '../image/rollback.ts';
+import type { Published } from '../image/switch-version.ts';
 import { DNSMASQ_CONF } from '../image/dhcp-config.ts';
 import { VERSIONS_KEPT } from '../image/published-version.ts';
 import { checkSigning } from '../image/signing.ts';

@@ -1,12 +1,14 @@
 /** What a published folder holds beside configurations: `buildos.efi` and `buildos.iso`, made of a version that is there. */
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openLocal } from '../connections/local.ts';
 import { signEfi } from '../host/sbsign.ts';
 import { syncPath } from './_files.ts';
 import { writeIso } from './iso.ts';
-import type { UkiSettings } from './publication.ts';
+import type { PublicationSettings, UkiSettings } from './publication.ts';
+import { PublishError } from './publish-error.ts';
 import { PUBLISHED } from './published-version.ts';
+import { checkSigning } from './signing.ts';
 import { buildUki } from './uki.ts';
 
 /** What is made into one program. */
@@ -16,6 +18,19 @@ export interface BootProgram {
   readonly buildId: string;
   readonly args: readonly string[];
   readonly uki: UkiSettings;
+}
+
+/** What the programs are made and signed with is at hand. @throws {SigningError | PublishError} */
+export async function checkPrograms({ uki, iso }: PublicationSettings): Promise<void> {
+  for (const program of [uki, iso]) {
+    if (program === undefined) continue;
+    await checkSigning(program);
+    if ((await stat(program.stub).catch(() => undefined))?.isFile() === true) continue;
+    throw new PublishError(
+      `Cannot make a unified kernel image: there is no ${program.stub}`,
+      'it is in the package systemd-boot-efi',
+    );
+  }
 }
 
 /** Replaces a unified kernel image, whole or not at all. */

@@ -32,8 +32,15 @@ export interface UkiSettings {
 /** The whole file. */
 export interface Publication extends PublicationSettings {
   readonly format: 1;
-  /** The oldest first; kernel arguments are those of the image itself. */
-  readonly versions: readonly { readonly buildId: string; readonly kernelArgs: readonly string[] }[];
+  /** The oldest first. */
+  readonly versions: readonly VersionEntry[];
+}
+
+/** A version that was published. */
+export interface VersionEntry {
+  readonly buildId: string;
+  /** Those of the image itself. */
+  readonly kernelArgs: readonly string[];
 }
 
 /** Its name in the published folder. */

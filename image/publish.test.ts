@@ -9,7 +9,10 @@ import { parsePublicKey, parseSecretKey, verifyMinisign } from '../manifests/min
 import { formatImageManifest } from '../manifests/image-manifest.ts';
 import { DamagedImageError } from './built-image.ts';
 import { parsePublication } from './publication.ts';
-import { prunePublished, publishImage, PublishError, rollBack } from './publish.ts';
+import { PublishError } from './publish-error.ts';
+import { prunePublished } from './prune-published.ts';
+import { publishImage } from './publish.ts';
+import { rollBack } from './rollback.ts';
 
 /** An image of three small files: publishing does not look into them. */
 async function fakeImage(folder: string, buildId: string): Promise<BuiltImage> {

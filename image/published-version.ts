@@ -141,3 +141,10 @@ export async function findLeftOver(into: string): Promise<readonly string[]> {
   }
   return found;
 }
+
+/** Takes a folder away at once; what is left of it when we are killed is nobody's version. */
+export async function removeWhole(path: string): Promise<void> {
+  const away = path.includes('.part-') ? path : `${path}.part-${process.pid}`;
+  if (away !== path) await rename(path, away);
+  await rm(away, { recursive: true, force: true });
+}

@@ -8,7 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openLocal } from '../../connections/local.ts';
 import type { BuiltImage } from '../../image/built-image.ts';
 import { IsoError, writeIso } from '../../image/iso.ts';
-import { publishImage, rollBack } from '../../image/publish.ts';
+import { publishImage } from '../../image/publish.ts';
+import { rollBack } from '../../image/rollback.ts';
 import { buildUki } from '../../image/uki.ts';
 import { formatImageManifest } from '../../manifests/image-manifest.ts';
 
