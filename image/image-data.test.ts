@@ -71,8 +71,10 @@ test('public data is read, and counts by its digest', async (t) => {
   await assert.rejects(store.read(TOKEN, true), SecretInImageError);
   assert.deepEqual(read, ['motd']);
   assert.equal((await readImageData(hostOf(file.hasContent('/a', 'b')), [source])).digests, undefined);
-  await assert.rejects(readImageData(hostOf(file.hasData('/etc/motd', MOTD)), []), (error) => {
+  const two = [file.hasData('/etc/motd', MOTD), file.hasData('/etc/issue', { ...MOTD, name: 'issue' })];
+  await assert.rejects(readImageData(hostOf(...two), []), (error) => {
     assert.ok(error instanceof MissingDataError);
+    assert.equal(error.refs.length, 2, 'all that is missing is named');
     assert.match(error.hint, /--data tree:FOLDER/);
     return true;
   });

@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { announceBuild, announcePrune, BusyError } from './in-use.ts';
 
 async function workFolder(t: TestContext): Promise<string> {
@@ -15,7 +16,8 @@ test('builds do not mind each other; a prune steps back from them, and says who 
   const work = await workFolder(t);
   {
     await using _one = await announceBuild(work);
-    await using _two = await announceBuild(work);
+    // Of one process, too, each has a mark of its own: what the one takes away leaves that of the other.
+    await (await announceBuild(work))[Symbol.asyncDispose]();
     await assert.rejects(announcePrune(work), (error) => {
       assert.ok(error instanceof BusyError);
       assert.ok(error.message.startsWith(`Cannot prune ${work}: process ${process.pid} works in it`), error.message);
@@ -34,8 +36,9 @@ test('a build waits until a prune is done', async (t) => {
     begun = true;
     return mark;
   });
-  // The build has looked at least once by the time that it has made its mark.
   while ((await readdir(join(work, 'tmp'))).length < 2) assert.ok(!begun);
+  // Its mark is made; now it looks, again and again.
+  await sleep(200);
   assert.ok(!begun);
   await prune[Symbol.asyncDispose]();
   await (await build)[Symbol.asyncDispose]();

@@ -89,7 +89,7 @@ async function madeWork(): Promise<{ readonly work: string } & AsyncDisposable> 
   }
   await put('cache/roots/d.part-1-abcdef01/root.squashfs', 0);
   await put('cache/apt-AbCd12/lists/x', 0);
-  await put('cache/sources/apt-trixie/of-somebody-else', 900);
+  for (const each of ['apt-bookworm', 'apt-trixie']) await put(`cache/sources/${each}/of-somebody-else`, 900);
   return { work, [Symbol.asyncDispose]: async () => await rm(work, { recursive: true }) };
 }
 
@@ -118,6 +118,7 @@ test('pruneWork() removes what it said it would, and leaves what it does not kno
     `cache/debs/${'a'.repeat(64)}.deb`,
     'cache/roots/a/entry.json',
     'cache/roots/a/root.squashfs',
+    'cache/sources/apt-bookworm/of-somebody-else',
     'cache/sources/apt-trixie/of-somebody-else',
     'images/a/buildos-manifest.json',
     'images/a/image.json',

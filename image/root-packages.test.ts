@@ -14,14 +14,15 @@ test('the first stage is what is essential or required, apt, and what they depen
   assert.deepEqual(
     split(
       'Package: apt\nDepends: libapt (>= 1)',
-      'Package: dash\nEssential: yes\nPre-Depends: libc:any',
+      'Package: dash\nEssential: yes\nPre-Depends: debianutils:any',
+      'Package: debianutils',
       'Package: kmod\nDepends: libc',
       'Package: libapt\nDepends: libc, gpgv | sqv',
       'Package: libc',
       'Package: mount\nPriority: required',
       'Package: sqv',
     ),
-    ['apt dash libapt libc mount sqv', 'kmod'],
+    ['apt dash debianutils libapt libc mount sqv', 'kmod'],
   );
 });
 
