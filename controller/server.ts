@@ -22,7 +22,7 @@ import { drain } from './body.ts';
 import { ControllerError, diskFull, RequestError } from './error.ts';
 import { answer } from './routes.ts';
 import type { Answer, Desk } from './routes.ts';
-import { openStore } from './store.ts';
+import { openStore } from './sqlite-store.ts';
 import type { Store } from './store.ts';
 
 /** When a task without a result is handed out again: longer than an agent lets a build take (4 h), and its delivery. */

@@ -6,7 +6,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import type { Result } from '../manifests/result.ts';
 import type { Task } from '../manifests/task.ts';
-import { openStore } from './store.ts';
+import { openStore } from './sqlite-store.ts';
 import type { Session, Store } from './store.ts';
 
 const TASK: Task = { name: 'hello', version: '2.10', repositoryUrl: 'http://x/y', machine: 'linux', target: 't' };
