@@ -16,6 +16,9 @@ export interface ReportOptions {
   readonly look: () => Pick<AgentState, 'state' | 'tasks' | 'undelivered'>;
 }
 
+/** A subject of errors: the state file itself. */
+const STATE_FILE = 'state file';
+
 export class Report {
   readonly #o: ReportOptions;
   #events: readonly AgentEvent[] = [];
@@ -49,23 +52,27 @@ export class Report {
   /** Says what goes on now. */
   renew(): void {
     const { state, tasks, undelivered } = this.#o.look();
+    this.#write({ state, tasks, undelivered });
     const lastError = [...this.#errors.values()].at(-1);
     const names = tasks.map(({ build, name, version }) => `${build} ${name} ${version}`).join(', ');
     const doing = tasks.length === 0 ? '' : `: ${names}`;
     const waiting = undelivered === 0 ? '' : `; ${undelivered} results undelivered`;
     this.#o.onStatus(`${state}${doing}${waiting}${lastError === undefined ? '' : `; ${lastError}`}`);
+  }
+
+  #write(now: Pick<AgentState, 'state' | 'tasks' | 'undelivered'>): void {
+    const lastError = [...this.#errors].findLast(([subject]) => subject !== STATE_FILE)?.[1];
     try {
       writeState(this.#o.stateFile, {
-        state,
-        tasks,
-        undelivered,
+        ...now,
         ...(lastError === undefined ? {} : { lastError }),
         events: this.#events,
       });
+      this.#errors.delete(STATE_FILE);
     } catch (error) {
       const message = `Cannot write the state file: ${error instanceof Error ? error.message : String(error)}`;
-      if (this.#errors.get('state file') !== message) this.#o.onLine(message);
-      this.#errors.set('state file', message);
+      if (this.#errors.get(STATE_FILE) !== message) this.#o.onLine(message);
+      this.#errors.set(STATE_FILE, message);
     }
   }
 }
