@@ -118,7 +118,7 @@ test('publishImage() refuses an image that was altered after it was built, and n
   const into = join(scratch.folder, 'www');
   await publishImage({ image: await fakeImage(scratch.folder, 'a'.repeat(20)), into });
   const image = await fakeImage(scratch.folder, 'b'.repeat(20));
-  await writeFile(image.initrd, `buildos-initrd of ${'c'.repeat(20)}`);
+  const manifest = await readFile(image.manifest, 'utf8');
   const refused = async (message: RegExp): Promise<void> => {
     await assert.rejects(publishImage({ image, into }), (error) => {
       assert.ok(error instanceof DamagedImageError);
@@ -129,8 +129,12 @@ test('publishImage() refuses an image that was altered after it was built, and n
     assert.deepEqual(await readdir(join(into, 'versions')), ['a'.repeat(20)]);
     assert.equal(await readlink(join(into, 'current')), `versions/${'a'.repeat(20)}`);
   };
+  await writeFile(image.manifest, manifest.replace('b'.repeat(20), 'c'.repeat(20)));
+  await refused(/images\/b+: buildos-manifest.json is damaged: it is of the image c{20}$/);
+  await writeFile(image.manifest, manifest);
+  await writeFile(image.initrd, `buildos-initrd of ${'c'.repeat(20)}`);
   await refused(/images\/b+: buildos-initrd is damaged: its SHA-256 is [0-9a-f]{64}, its manifest says/);
-  await writeFile(image.manifest, (await readFile(image.manifest, 'utf8')).slice(0, 300));
+  await writeFile(image.manifest, manifest.slice(0, 300));
   await refused(/images\/b+: buildos-manifest.json is damaged: /);
 });
 
@@ -190,14 +194,17 @@ test('prunePublished() removes the oldest versions, never the one in force; roll
   }
   await rollBack(into, 'a');
   assert.deepEqual(await readdir(join(into, 'versions')), of('abcde'));
+  // Of a publishing that was killed: it goes, and counts for none of those that stay.
+  const half = `${'f'.repeat(20)}.part-17`;
+  await mkdir(join(into, 'versions', half));
   const options = { keep: 1, olderThanMs: 0, dryRun: true };
   const shown = await prunePublished(into, options);
   assert.deepEqual(
     shown.removed.map(({ path }) => path).sort(),
-    of('bcd').map((id) => join(into, 'versions', id)),
+    [...of('bcd'), half].map((name) => join(into, 'versions', name)),
   );
-  assert.deepEqual(await readdir(join(into, 'versions')), of('abcde'));
-  assert.equal((await prunePublished(into, { ...options, olderThanMs: 60_000 })).removed.length, 0);
+  assert.deepEqual(await readdir(join(into, 'versions')), [...of('abcde'), half]);
+  assert.equal((await prunePublished(into, { ...options, olderThanMs: 60_000 })).removed.length, 1);
   const done = await prunePublished(into, { ...options, dryRun: false });
   assert.deepEqual(await readdir(join(into, 'versions')), of('ae'));
   assert.deepEqual(
