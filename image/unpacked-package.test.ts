@@ -42,6 +42,7 @@ function makeDeb(files: Readonly<Record<string, string>>, control: Readonly<Reco
   if (files['usr/share/doc/pack/changelog'] !== undefined) {
     symlinkSync('other', join(tree, 'usr/share/doc/way'));
     linkSync(join(tree, 'usr/bin/pack'), join(tree, 'usr/bin/twin'));
+    linkSync(join(tree, 'usr/share/doc/pack/linked'), join(tree, 'usr/share/pack'));
   }
   const deb = join(at, 'package.deb');
   execFileSync('dpkg-deb', ['--root-owner-group', '-Znone', '--build', tree, deb], { stdio: 'ignore' });
@@ -52,6 +53,7 @@ const FILES = {
   'usr/bin/pack': 'pack',
   'usr/share/doc/pack/changelog': 'news',
   'usr/share/doc/pack/copyright': 'free',
+  'usr/share/doc/pack/linked': 'not only documentation',
   'usr/share/doc/empty/more/notes': 'notes',
   'usr/share/man/man1/pack.1': 'manual',
   'usr/share/locale/de/LC_MESSAGES/pack.mo': 'deutsch',
@@ -65,7 +67,13 @@ test('a package without documentation, with its part of the database', async () 
   const paths = readTar(Buffer.concat([tar, END_OF_ARCHIVE])).map(({ path, mode }) => `${path} ${mode.toString(8)}`);
   assert.deepEqual(
     paths.filter((path) => path.startsWith('usr/share/doc')),
-    ['usr/share/doc 755', 'usr/share/doc/pack 755', 'usr/share/doc/pack/copyright 644', 'usr/share/doc/way 777'],
+    [
+      'usr/share/doc 755',
+      'usr/share/doc/pack 755',
+      'usr/share/doc/pack/copyright 644',
+      'usr/share/doc/pack/linked 644',
+      'usr/share/doc/way 777',
+    ],
   );
   assert.deepEqual(
     paths.filter((path) => /^usr\/(bin\/|share\/(man|locale))/.test(path)),
