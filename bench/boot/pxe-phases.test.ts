@@ -36,6 +36,9 @@ test('a boot program that comes over TFTP asks DHCP a second time', () => {
   const phases = findPxePhases({
     powerOnMs: 1000,
     lab: [
+      // Of the boot before, and of the system that has been booted: neither is of the way there.
+      dhcp(500, 'DISCOVER'),
+      tftp(900, 100, 'snponly.efi'),
       dhcp(3000, 'DISCOVER'),
       dhcp(3100, 'OFFER'),
       dhcp(4000, 'DISCOVER'),
@@ -46,6 +49,8 @@ test('a boot program that comes over TFTP asks DHCP a second time', () => {
       http(7300, 100, '/boot.ipxe'),
       http(8000, 500, '/versions/1/buildos-image'),
       http(11_000, 3000, '/versions/1/buildos-initrd'),
+      dhcp(14_000, 'DISCOVER'),
+      http(15_000, 100, '/versions/current/buildos-buildid'),
     ],
     guest: [
       says(12_000, 'Build OS 01234567: stage 1'),
