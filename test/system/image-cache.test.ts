@@ -93,8 +93,12 @@ test(
     const work = await small.emptyWork();
     await small.build(work, INPUTS);
     const said: string[] = [];
-    const inputs = { ...INPUTS, text: 'other\n' };
-    const quick = await small.build(work, inputs, { onProgress: (line) => said.push(line) });
+    const onProgress = (line: string): void => void said.push(line);
+    const first = { ...INPUTS, first: 'other\n' };
+    await small.build(work, first, { onProgress });
+    assert.doesNotMatch(said.join('\n'), /as they were/, 'one of the first properties is another');
+    const inputs = { ...first, text: 'other\n' };
+    const quick = await small.build(work, inputs, { onProgress });
     assert.ok(
       said.some((line) => /^Applying .* of which 16 are as they were$/.test(line)),
       said.join('\n'),
