@@ -18,7 +18,7 @@ export interface HostOptions {
   /** the network namespace that plays the host's */
   readonly netns: string;
   readonly log?: (line: string) => void;
-  /** programs that the host lacks */
+  /** programs that the host lacks, or how calls of them begin that fail */
   readonly lacks?: readonly string[];
   /** the n-th program never starts; {@link HANGS} is logged */
   readonly hangAt?: number;
@@ -40,8 +40,9 @@ export function openHost(options: HostOptions): Host {
     }
     const said = runSystemd(argv, join(options.folder, 'units'));
     if (said !== undefined) return { status: 0, stdout: Buffer.from(said), stderr: Buffer.alloc(0) };
-    const [program = ''] = argv;
-    if (options.lacks?.includes(program) === true) return local.run([`/nonexistent/${program}`]);
+    const words = `${argv.join(' ')} `;
+    if (options.lacks?.some((call) => words.startsWith(`${call} `)) === true)
+      return local.run([`/nonexistent/${argv[0]}`]);
     // Not `ip netns exec`: it has a mount namespace of its own, in which a new network namespace's file would be lost.
     return local.run(['nsenter', `--net=/run/netns/${options.netns}`, '--', ...argv], runOptions);
   };
