@@ -120,5 +120,7 @@ test('while requests pour in that are never followed up, who has read before is 
     return events.some((event) => /never followed up; \d+ were ignored/.test(event.error ?? ''));
   });
   assert.match(await stranger.expectError(1), /not found/);
+  // A word now and then, not for each.
+  assert.ok(events.every((event) => !/ 0 were ignored/.test(event.error ?? '')));
   await readAs('127.0.0.2');
 });

@@ -17,11 +17,14 @@ test('closing the server ends its transfers with ERROR 0', async (driver) => {
 });
 
 test('a signal closes the server, and one that is aborted starts none', async (driver) => {
-  using folder = makeFolder({ file: 'x' });
+  using folder = makeFolder({ file: 'x'.repeat(600) });
   const controller = new AbortController();
-  const server = await serveFolder({ driver, ...onLoopback, folder: folder.path, signal: controller.signal });
+  await using server = await serveFolder({ driver, ...onLoopback, folder: folder.path, signal: controller.signal });
+  await using probe = Probe.open();
+  probe.read(server.port, 'file');
+  await probe.expectData(1);
   controller.abort(new Error('enough'));
-  await server.close();
+  assert.equal(await probe.expectError(0), 'the server stops');
   await assert.rejects(
     serveFolder({ driver, ...onLoopback, folder: folder.path, signal: controller.signal }),
     /enough/,
