@@ -156,6 +156,12 @@ test('append: the offset says where, a chunk is seen whole or not at all, and a 
   await probe.expectError(3);
   probe.write(server.port, 'log');
   assert.match(await probe.expectError(6), /its size is 11/);
+  // One byte is left: two are refused before they come, if they are announced.
+  probe.write(server.port, 'log', [
+    ['offset', '11'],
+    ['tsize', '2'],
+  ]);
+  await probe.expectError(3);
   probe.write(server.port, 'log', [['offset', '11']]);
   const { port } = await probe.next();
   probe.send(port, encodeData(1, Buffer.from('too long')));
