@@ -17,7 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkWhole, listImages } from '../../image/built-image.ts';
@@ -154,19 +154,21 @@ test(
     ];
     for (const [before, moment] of moments.entries()) {
       const { status } = await publish(before + 1, () => moment(before + 1));
-      const current = readlinkSync(join(into, 'current'));
       t.diagnostic(`${before}: ${status === null ? 'killed' : 'done by then'}`);
-      const sums = parseSha256Sums(readFileSync(join(into, current, 'SHA256SUMS'), 'utf8'));
-      assert.ok(sums.length >= 5);
-      for (const { path, sha256 } of sums) {
-        const found = createHash('sha256')
-          .update(readFileSync(join(into, current, path)))
-          .digest('hex');
-        assert.equal(found, sha256, `${current}/${path}`);
+      const versions = names(into, 'versions').filter((name) => !name.includes('.part-'));
+      for (const version of versions) {
+        assert.ok(names(into, 'versions', version).includes('SHA256SUMS'), `${version} is not whole`);
+        const sums = parseSha256Sums(readFileSync(join(into, 'versions', version, 'SHA256SUMS'), 'utf8'));
+        assert.ok(sums.length >= 5);
+        for (const { path, sha256 } of sums) {
+          const content = readFileSync(join(into, 'versions', version, path));
+          assert.equal(createHash('sha256').update(content).digest('hex'), sha256, `${version}/${path}`);
+        }
       }
-      // Whichever version a boot configuration names, it is there, and whole.
-      const named = /versions\/[0-9a-f]{20}/.exec(readFileSync(join(into, 'boot.ipxe'), 'utf8'))?.[0] ?? '';
-      assert.ok(readdirSync(join(into, named)).includes('SHA256SUMS'), named);
+      // Whichever version is in force, or named by a boot configuration, it is there.
+      assert.ok(versions.includes(basename(readlinkSync(join(into, 'current')))));
+      const named = /versions\/([0-9a-f]{20})/.exec(readFileSync(join(into, 'boot.ipxe'), 'utf8'))?.[1] ?? '';
+      assert.ok(versions.includes(named), named);
     }
     const { status, stderr } = await publish(5);
     assert.equal(status, 0, stderr);
