@@ -2,7 +2,7 @@
  * The Debian root that a definition's properties are applied to: the packages of a lock, installed, in the cache as one
  * file. The key says what it was made from, to the byte; so a root that is there is the right one.
  */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { openLocal } from '../connections/local.ts';
 import { makeSquashfs } from '../host/squashfs.ts';
 import type { PackageLock } from '../manifests/package-lock.ts';
@@ -11,7 +11,7 @@ import { fetchPackages, type FetchOptions } from './deb-cache.ts';
 import { EPOCH_SECONDS } from './epoch.ts';
 import { sourceDigest, SOURCES } from './source-digest.ts';
 import { type Entry, fileOf, keyOf, type Store } from './store.ts';
-import { openPackage, removeOldPackages } from './unpacked-package.ts';
+import { PackageCache, removeOldPackages } from './unpacked-package.ts';
 import type { Workshop } from './workshop.ts';
 
 /** The one file of a root. */
@@ -54,23 +54,25 @@ export async function findOrMakeBaseRoot(
   const { store, lock, code } = options;
   return await store.findOrMake('roots', baseRootKey(lock, code), async (out) => {
     options.onStep?.('fetch packages');
-    const form = await packageForm(store);
     const sinceMs = Date.now();
-    const unpacked = unpackInTurn(form);
+    const folder = join(store.folder, 'debs');
+    const signal = options.signal ? { signal: options.signal } : {};
+    await using packages = new PackageCache(openLocal(), { folder, form: await packageForm(store), ...signal });
+    const unpacked = unpackInTurn(packages);
     const debs = await fetchPackages({ ...options, cache: store.folder, onFetched: unpacked.add });
-    await unpacked.done();
+    unpacked.stop();
     const workshop = await options.workshop();
     const root = join(workshop.folder, 'bootstrap');
     await bootstrapRoot(workshop, {
       lock,
       debs,
       root,
-      form,
+      packages,
       stages: { store, code, lock },
       ...(options.onStep && { onStep: options.onStep }),
-      ...(options.signal && { signal: options.signal }),
+      ...signal,
     });
-    await removeOldPackages(join(store.folder, 'debs'), { sinceMs });
+    await removeOldPackages(folder, { sinceMs });
     // By another name: what is mounted on it there is not seen by who packs it here.
     const shown = join(workshop.folder, 'base');
     await workshop.on.run(['sh', '-c', 'mkdir "$1" && mount --bind -o ro "$0" "$1"', root, shown]);
@@ -81,7 +83,7 @@ export async function findOrMakeBaseRoot(
       file: join(out, ROOT_FILE),
       timeSeconds: EPOCH_SECONDS,
       compression: 'lz4',
-      ...(options.signal && { signal: options.signal }),
+      ...signal,
     });
     return {};
   });
@@ -89,7 +91,7 @@ export async function findOrMakeBaseRoot(
 
 /** The name of what our code unpacks packages to. */
 async function packageForm(store: Store): Promise<string> {
-  const source = join(SOURCES, 'image/unpacked-package.ts');
+  const source = join(SOURCES, 'image/package-content.ts');
   return (await sourceDigest([source], { cache: store.folder })).slice(0, FORM_DIGITS);
 }
 
@@ -97,19 +99,15 @@ async function packageForm(store: Store): Promise<string> {
  * Unpacks packages one after the other while others are fetched: the processor waits then. What is left in the end, and what
  * fails here, is for who makes a root of them.
  */
-function unpackInTurn(form: string): { readonly add: (deb: string) => void; readonly done: () => Promise<void> } {
-  let last = Promise.resolve();
+function unpackInTurn(packages: PackageCache): { readonly add: (deb: string) => void; readonly stop: () => void } {
+  let last = Promise.resolve<unknown>(undefined);
   let isOver = false;
-  const unpack = async (deb: string): Promise<void> => {
-    if (!isOver) await openPackage(openLocal(), deb, { form });
-  };
   return {
     add: (deb) => {
-      last = last.then(() => unpack(deb)).catch(() => undefined);
+      last = last.then(() => (isOver ? undefined : packages.get(basename(deb)).open())).catch(() => undefined);
     },
-    done: async () => {
+    stop: () => {
       isOver = true;
-      await last;
     },
   };
 }

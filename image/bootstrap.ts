@@ -17,7 +17,6 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { openLocal } from '../connections/local.ts';
 import { openChain } from '../connections/open.ts';
 import { runAhead } from './run-ahead.ts';
 import { checkRoom } from './disk-full.ts';
@@ -25,7 +24,7 @@ import { checkDiversions, configure, runPreinst } from './dpkg-configure.ts';
 import { formatExtendedStates, writeConfig, writeDatabase, writeHostKeys } from './dpkg-database.ts';
 import { atEpoch } from './epoch.ts';
 import { type MeetingPackages, readFolders, settleConflicts } from './root-conflicts.ts';
-import { readPackages, type ReadPackagesOptions, splitStages } from './root-packages.ts';
+import { findPackages, openPackages, type ReadPackagesOptions, splitStages } from './root-packages.ts';
 import { keepStage, restoreStage, type StageCache } from './root-stage.ts';
 import { removeTraces } from './root-traces.ts';
 import { unpackAll } from './root-unpack.ts';
@@ -36,6 +35,7 @@ export interface BootstrapOptions extends ReadPackagesOptions {
   /** Folder of the root, in the workshop; must not exist. */
   readonly root: string;
   readonly stages: StageCache;
+  readonly signal?: AbortSignal;
   readonly onStep?: (step: string) => void;
 }
 
@@ -49,24 +49,28 @@ export async function bootstrapRoot(workshop: Workshop, options: BootstrapOption
   const { seen } = workshop;
   const signal = options.signal ? { signal: options.signal } : {};
   options.onStep?.('unpack');
-  // Of files in the cache, so not by way of the workshop.
-  const packages = await readPackages(openLocal(), options);
-  const { base, rest } = splitStages(packages);
+  const found = await findPackages(options);
+  const { base, rest } = splitStages(found);
   await mkdir(seen(root), { mode: 0o755 });
-  const stage = { cache: stages, packages: base, ...signal };
-  const { kept } = (await restoreStage(workshop, root, stage))
-    ? { kept: undefined }
-    : await makeFirstStage(workshop, options, stage);
+  const first = await openPackages(base);
+  // While the first stage is installed, which keeps one core busy.
+  const others = openPackages(rest);
+  // Who awaits it hears of a failure; it may come before that.
+  others.catch(() => undefined);
+  let kept: Promise<void> | undefined;
   try {
-    await install(workshop, options, { installed: base, added: rest });
+    const stage = { cache: stages, packages: first, ...signal };
+    if (!(await restoreStage(workshop, root, stage))) ({ kept } = await makeFirstStage(workshop, options, stage));
+    await install(workshop, options, { installed: first, added: await others });
   } finally {
     // Also when it fails: nothing goes on behind the back of who hears of it.
-    await kept?.catch(() => undefined);
+    await Promise.allSettled([others, kept]);
   }
   await kept;
   options.onStep?.('traces');
   await removeTraces(seen(root));
-  const fields = packages.filter(({ diverts }) => !diverts).map((each) => each.fields);
+  const byDpkg = new Set([...first, ...(await others)].filter(({ diverts }) => diverts).map(({ deb }) => deb));
+  const fields = found.filter(({ deb }) => !byDpkg.has(deb)).map((each) => each.fields);
   await writeFile(join(seen(root), 'var/lib/apt/extended_states'), formatExtendedStates(fields, lock.requested));
 }
 

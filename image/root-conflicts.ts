@@ -3,9 +3,9 @@ import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Connection, shellQuote } from '../connections/connection.ts';
 import { BootstrapError } from './bootstrap-error.ts';
+import type { PackageMember } from './package-content.ts';
 import type { RootPackage } from './root-packages.ts';
 import { FIRST } from './root-unpack.ts';
-import type { PackageMember } from './unpacked-package.ts';
 
 const TIMEOUT_MS = 10 * 60_000;
 

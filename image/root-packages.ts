@@ -1,9 +1,17 @@
 /** The packages of a root: all that is known of them, and the two stages in which they are installed. */
-import { availableParallelism } from 'node:os';
-import type { Connection } from '../connections/connection.ts';
+import { basename } from 'node:path';
 import type { LockedPackage, PackageLock } from '../manifests/package-lock.ts';
 import { type ControlFields, parseControl } from './deb-control.ts';
-import { openPackage, type PackageIndex, type UnpackedPackage } from './unpacked-package.ts';
+import type { PackageIndex } from './package-content.ts';
+import type { CachedPackage, PackageCache, UnpackedPackage } from './unpacked-package.ts';
+
+/** A package of a root, of which only the control file was read. */
+export interface FoundPackage {
+  readonly locked: LockedPackage;
+  readonly fields: ControlFields;
+  readonly deb: string;
+  readonly cached: CachedPackage;
+}
 
 /** A package of a root. */
 export interface RootPackage extends PackageIndex {
@@ -13,32 +21,43 @@ export interface RootPackage extends PackageIndex {
   readonly readTar: UnpackedPackage['readTar'];
 }
 
-/** What to read, and how. */
+/** What to read. */
 export interface ReadPackagesOptions {
   readonly lock: PackageLock;
-  /** The .debs, in the order of the lock's packages; all in one folder. */
+  /** The .debs, in the order of the lock's packages; all in the folder of `packages`. */
   readonly debs: readonly string[];
-  /** Digest of the code that unpacks packages. */
-  readonly form: string;
-  readonly signal?: AbortSignal;
+  readonly packages: PackageCache;
 }
 
-/** Reads all packages of a lock, in its order; what was not unpacked before is unpacked now. */
-export async function readPackages(on: Connection, options: ReadPackagesOptions): Promise<readonly RootPackage[]> {
-  const { lock, debs, ...how } = options;
-  const packages: RootPackage[] = [];
-  // The largest first: whatever comes last is quick, and no core waits for it.
-  const order = lock.packages.map((locked, at) => ({ locked, at, deb: debs[at] ?? '' }));
-  const queue = order.toSorted((a, b) => b.locked.sizeBytes - a.locked.sizeBytes).values();
-  const work = async (): Promise<void> => {
-    for (const { locked, at, deb } of queue) {
-      const { index, readTar } = await openPackage(on, deb, how);
-      packages[at] = { ...index, locked, deb, fields: parseControl(index.control), readTar };
-    }
+/** Reads the control files of all packages of a lock, in its order. */
+export async function findPackages(options: ReadPackagesOptions): Promise<readonly FoundPackage[]> {
+  const { lock, debs, packages } = options;
+  const read = async (locked: LockedPackage, at: number): Promise<FoundPackage> => {
+    const deb = debs[at] ?? '';
+    const cached = packages.get(basename(deb));
+    return { locked, deb, cached, fields: parseControl(await cached.control()) };
   };
-  const all = await Promise.allSettled(Array.from({ length: availableParallelism() }, work));
-  for (const each of all) if (each.status === 'rejected') throw each.reason;
-  return packages;
+  return await allOf(lock.packages.map(read));
+}
+
+/** Opens packages, in the same order; what was not unpacked before is unpacked now. */
+export async function openPackages(found: readonly FoundPackage[]): Promise<readonly RootPackage[]> {
+  // The largest first: whatever comes last is quick, and no core waits for it.
+  for (const { cached } of found.toSorted((a, b) => b.locked.sizeBytes - a.locked.sizeBytes)) {
+    // Who awaits it below hears of a failure; it may come before that.
+    cached.open().catch(() => undefined);
+  }
+  const open = async ({ locked, fields, deb, cached }: FoundPackage): Promise<RootPackage> => {
+    const { index, readTar } = await cached.open();
+    return { ...index, locked, fields, deb, readTar };
+  };
+  return await allOf(found.map(open));
+}
+
+/** Also when one fails: nothing goes on behind the back of who hears of it. */
+async function allOf<T>(promises: readonly Promise<T>[]): Promise<readonly T[]> {
+  await Promise.allSettled(promises);
+  return await Promise.all(promises);
 }
 
 /**

@@ -12,7 +12,8 @@
  * tar(5), POSIX.1-2017 pax "ustar Interchange Format". Left out: sparse files and archives in parts, which no package is.
  */
 
-const BLOCK_BYTES = 512;
+/** A header; the content after it is filled up to so many. */
+export const BLOCK_BYTES = 512;
 
 /** What ends an archive. */
 export const END_OF_ARCHIVE: Uint8Array = new Uint8Array(2 * BLOCK_BYTES);
@@ -60,7 +61,7 @@ export function readTar(archive: Uint8Array): TarMember[] {
     const letter = String.fromCharCode(header[156] ?? 0);
     const sizeBytes = long['size'] === undefined ? numberAt(header, 124, 12) : Number(long['size']);
     const from = at + BLOCK_BYTES;
-    const end = from + Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    const end = from + roundUp(sizeBytes);
     if (end > bytes.length) throw new RangeError(`The archive is cut off in the member at byte ${at}`);
     const content = bytes.subarray(from, from + sizeBytes);
     at = end;
@@ -102,7 +103,7 @@ export function tarFile(
   const slash = full.length <= 100 ? -1 : full.lastIndexOf('/', 155);
   const name = full.subarray(slash + 1);
   if (name.length > 100) throw new RangeError(`The path is too long for an archive: ${path}`);
-  const member = Buffer.alloc(BLOCK_BYTES + Math.ceil(content.length / BLOCK_BYTES) * BLOCK_BYTES);
+  const member = Buffer.alloc(BLOCK_BYTES + roundUp(content.length));
   member.set(name, 0);
   const fields: readonly (readonly [at: number, text: string])[] = [
     [100, octal(options.mode, 7)],
@@ -120,6 +121,15 @@ export function tarFile(
   member.set(content, BLOCK_BYTES);
   return member;
 }
+
+/** Bytes of an archive from a header to the next one; pax sizes, for 8 GiB and more, are not looked at. */
+export function memberBytes(header: Uint8Array): number {
+  const sizeBytes = numberAt(Buffer.from(header.buffer, header.byteOffset, header.byteLength), 124, 12);
+  if (!(sizeBytes >= 0)) throw new RangeError('The archive is damaged: a header without a size');
+  return BLOCK_BYTES + roundUp(sizeBytes);
+}
+
+const roundUp = (bytes: number): number => Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 
 const octal = (value: number, digits: number): string => value.toString(8).padStart(digits, '0');
 

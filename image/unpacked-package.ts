@@ -7,68 +7,49 @@
  *                                             before each its length and its SHA-256
  * ```
  *
- * The tar has what a root gets: the package's files without documentation, and its part of dpkg's database. Tars without
- * their ends can be put one after another, so that one `tar` unpacks many packages. `<form>` is the digest of the code
- * that makes it. A file that is missing, cut or altered is made again from the .deb.
+ * Tars without their ends can be put one after another, so that one `tar` unpacks many packages. `<form>` is the digest of
+ * the code that makes it. A file that is missing, cut or altered is made again from the .deb.
  */
 import { hash } from 'node:crypto';
 import { open, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
-import { z } from 'zod';
 import type { Connection } from '../connections/connection.ts';
+import { DebReader } from './deb-reader.ts';
 import { isDiskFull } from './disk-full.ts';
-import { EPOCH_SECONDS } from './epoch.ts';
+import { once } from './once.ts';
+import {
+  type ControlFiles,
+  INDEX_SCHEMA,
+  packageContent,
+  type PackageContent,
+  type PackageIndex,
+  readControlFiles,
+} from './package-content.ts';
 import { partSuffix } from './store.ts';
-import { readTar, tarFile, type TarMember } from './tar-members.ts';
-
-/** What there is to know of a package besides its files. */
-export interface PackageIndex {
-  /** The control file, without an end of line at its end. */
-  readonly control: string;
-  /** As dpkg names the files of its database: `libc6:amd64` when several architectures can be there at once. */
-  readonly id: string;
-  readonly triggers: string;
-  readonly hasPreinst: boolean;
-  /** Whether its preinst moves files of others away: then dpkg has to unpack it, and there is no tar. */
-  readonly diverts: boolean;
-  /** With the MD5 of each that is a file of the package. */
-  readonly conffiles: readonly { readonly path: string; readonly md5?: string | undefined }[];
-  readonly members: readonly PackageMember[];
-  /** Bytes of the tar. */
-  readonly tarBytes: number;
-}
-
-/** A file of a package, as dpkg lists it. */
-export interface PackageMember {
-  /** From the root, without a slash at either end; empty for the root itself. */
-  readonly path: string;
-  readonly directory: boolean;
-  /** `755 0:0`: mode, owner and group. */
-  readonly attributes: string;
-  /** Not in the root: documentation. */
-  readonly leftOut: boolean;
-}
-
-const member = z.object({ path: z.string(), directory: z.boolean(), attributes: z.string(), leftOut: z.boolean() });
-
-const schema: z.ZodType<PackageIndex> = z.object({
-  control: z.string(),
-  id: z.string(),
-  triggers: z.string(),
-  hasPreinst: z.boolean(),
-  diverts: z.boolean(),
-  conffiles: z.array(z.object({ path: z.string(), md5: z.string().optional() })),
-  members: z.array(member),
-  tarBytes: z.int(),
-});
 
 /** A package, ready to be unpacked. */
 export interface UnpackedPackage {
   readonly index: PackageIndex;
   /** Its files; no end of archive. */
   readonly readTar: () => Promise<Uint8Array>;
+}
+
+/** A package in the cache. */
+export interface CachedPackage {
+  /**
+   * Its control file, without an end of line at its end.
+   *
+   * @throws {CommandError} when it is no Debian package
+   */
+  readonly control: () => Promise<string>;
+  /**
+   * What it unpacks to: what is kept, or it is unpacked now, and kept.
+   *
+   * @throws {CommandError} when it is no Debian package
+   */
+  readonly open: () => Promise<UnpackedPackage>;
 }
 
 const SUFFIX = '.unpacked';
@@ -79,35 +60,82 @@ const HEAD_BYTES = 4 + 32;
 /** What is kept besides the packages of the last root. */
 const KEPT_BYTES = 2 ** 30;
 
-/**
- * Reads what a package unpacks to, or unpacks it and keeps that.
- *
- * @param deb - `<sha256>.deb`; its content was checked
- * @param form - digest of the code that unpacks
- * @throws {CommandError} when it is no Debian package
- */
-export async function openPackage(
-  on: Connection,
-  deb: string,
-  options: { readonly form: string; readonly signal?: AbortSignal },
-): Promise<UnpackedPackage> {
-  const file = join(dirname(deb), `${basename(deb, '.deb')}.${options.form}${SUFFIX}`);
-  const make = async (): Promise<Unpacked> => {
-    const made = await unpack(on, deb, options.signal);
-    await keep(file, made);
-    return made;
-  };
-  const kept = await readIndex(file);
-  if (kept === undefined) {
-    const { index, tar } = await make();
-    return { index, readTar: async () => (await readTarOf(file, index)) ?? tar };
-  }
-  return { index: kept, readTar: async () => (await readTarOf(file, kept)) ?? (await make()).tar };
-}
+/** What may wait in memory, of what was just unpacked; more is read again from what is kept. */
+const HELD_BYTES = 384 * 2 ** 20;
 
-interface Unpacked {
-  readonly index: PackageIndex;
-  readonly tar: Uint8Array;
+/** The packages of a folder. Dispose it to end what unpacks; then all is kept. */
+export class PackageCache implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #form: string;
+  readonly #reader: DebReader;
+  readonly #packages = new Map<string, CachedPackage>();
+  readonly #keeping = new Set<Promise<void>>();
+  #heldBytes = 0;
+
+  /**
+   * @param options.folder - has `<sha256>.deb`, whose contents were checked
+   * @param options.form - digest of the code that unpacks
+   */
+  constructor(
+    on: Connection,
+    options: { readonly folder: string; readonly form: string; readonly signal?: AbortSignal },
+  ) {
+    this.#folder = options.folder;
+    this.#form = options.form;
+    this.#reader = new DebReader(on, options);
+  }
+
+  /** @param deb - name of the .deb; no white space */
+  get(deb: string): CachedPackage {
+    const known = this.#packages.get(deb);
+    if (known !== undefined) return known;
+    const file = join(this.#folder, `${basename(deb, '.deb')}.${this.#form}${SUFFIX}`);
+    const index = once(() => readIndex(file));
+    const control = once(() => this.#reader.read(deb, 'ctrl', readControlFiles));
+    const made: CachedPackage = {
+      control: async () => (await index())?.control ?? (await control()).control,
+      open: once(async () => {
+        const kept = await index();
+        if (kept === undefined) return await this.#unpack(file, deb, control);
+        const readTar = async (): Promise<Uint8Array> =>
+          (await readTarOf(file, kept)) ?? (await (await this.#unpack(file, deb, control)).readTar());
+        return { index: kept, readTar };
+      }),
+    };
+    this.#packages.set(deb, made);
+    return made;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#reader[Symbol.asyncDispose]();
+    await Promise.all(this.#keeping);
+  }
+
+  async #unpack(file: string, deb: string, control: () => Promise<ControlFiles>): Promise<UnpackedPackage> {
+    const controlFiles = await control();
+    const content = await this.#reader.read(deb, 'fsys', (archive) => packageContent(controlFiles, archive));
+    const { index } = content;
+    const kept = keep(file, content).finally(() => this.#keeping.delete(kept));
+    // Who disposes of this hears of a failure; it may come before that.
+    kept.catch(() => undefined);
+    this.#keeping.add(kept);
+    let held: Uint8Array | undefined;
+    if (this.#heldBytes + index.tarBytes <= HELD_BYTES) {
+      held = content.tar;
+      this.#heldBytes += index.tarBytes;
+    }
+    const readTar = async (): Promise<Uint8Array> => {
+      if (held !== undefined) {
+        const tar = held;
+        held = undefined;
+        this.#heldBytes -= index.tarBytes;
+        return tar;
+      }
+      await kept;
+      return (await readTarOf(file, index)) ?? (await (await this.#unpack(file, deb, control)).readTar());
+    };
+    return { index, readTar };
+  }
 }
 
 /** @returns undefined when it is not there, or not as it was written */
@@ -115,7 +143,7 @@ async function readIndex(file: string): Promise<PackageIndex | undefined> {
   const part = await readPart(file, 0);
   if (part === undefined) return undefined;
   await utimes(file, new Date(), new Date()).catch(() => undefined);
-  return schema.parse(JSON.parse(part.content.toString('utf8')));
+  return INDEX_SCHEMA.parse(JSON.parse(part.content.toString('utf8')));
 }
 
 async function readTarOf(file: string, index: PackageIndex): Promise<Uint8Array | undefined> {
@@ -146,7 +174,7 @@ async function readPart(
 }
 
 /** Without room there is nothing to keep: then the next root takes longer. Not synced: the digests tell. */
-async function keep(file: string, { index, tar }: Unpacked): Promise<void> {
+async function keep(file: string, { index, tar }: PackageContent): Promise<void> {
   const params = { [constants.ZSTD_c_compressionLevel]: 1 };
   const packed = await promisify(zstdCompress)(tar, { params, chunkSize: 2 ** 20 });
   const parts = [Buffer.from(JSON.stringify(index)), packed].flatMap((content) => {
@@ -181,98 +209,4 @@ export async function removeOldPackages(folder: string, options: { readonly sinc
     sizeBytes += each.sizeBytes;
     if (sizeBytes > KEPT_BYTES) await rm(each.file, { force: true });
   }
-}
-
-async function unpack(on: Connection, deb: string, signal: AbortSignal | undefined): Promise<Unpacked> {
-  const options = { timeoutMs: 300_000, maxOutputBytes: 2 ** 32, ...(signal && { signal }) };
-  const [control, data] = await Promise.all([
-    on.run(['dpkg-deb', '--ctrl-tarfile', deb], options),
-    on.run(['dpkg-deb', '--fsys-tarfile', deb], options),
-  ]);
-  return toUnpacked(control.stdout, data.stdout);
-}
-
-/** Makes the form of the two archives of a .deb: control files, and files. */
-function toUnpacked(controlTar: Uint8Array, dataTar: Uint8Array): Unpacked {
-  const scripts = readTar(controlTar).filter(({ type }) => type === 'file');
-  const textOf = (name: string): string => {
-    const found = scripts.find(({ path }) => path === name);
-    return found === undefined ? '' : Buffer.from(found.content).toString('utf8');
-  };
-  const control = textOf('control').trimEnd();
-  const field = (name: string): string => new RegExp(`^${name}: *(.*?) *$`, 'm').exec(control)?.[1] ?? '';
-  const id = field('Multi-Arch') === 'same' ? `${field('Package')}:${field('Architecture')}` : field('Package');
-  const members = readTar(dataTar);
-  const listed = members.filter(({ path }) => !UNLISTED.test(path));
-  const preinst = textOf('preinst');
-  const inRoot = new Set(wanted(members));
-  const diverts = preinst.includes('dpkg-divert') && preinst.includes('--rename');
-  const info = (name: string, content: Uint8Array): Uint8Array =>
-    tarFile(`var/lib/dpkg/info/${id}.${name}`, content, {
-      mode: /^(pre|post)(inst|rm)$|^config$/.test(name) ? 0o755 : 0o644,
-      timeSeconds: EPOCH_SECONDS,
-    });
-  const list = listed.map(({ path }) => (path === '' ? '/.\n' : `/${path}\n`)).join('');
-  const tar = diverts
-    ? new Uint8Array()
-    : Buffer.concat([
-        ...[...inRoot].map(({ start, end }) => dataTar.subarray(start, end)),
-        ...scripts.filter(({ path }) => path !== 'control').map(({ path, content }) => info(path, content)),
-        info('list', Buffer.from(list)),
-      ]);
-  const index: PackageIndex = {
-    control,
-    id,
-    triggers: textOf('triggers'),
-    hasPreinst: scripts.some(({ path }) => path === 'preinst'),
-    diverts,
-    conffiles: textOf('conffiles')
-      .split('\n')
-      .filter((line) => line.startsWith('/'))
-      .map((path) => ({ path, md5: md5Of(members, path) })),
-    members: diverts ? [] : listed.map((each) => toMember(each, inRoot.has(each))),
-    tarBytes: tar.length,
-  };
-  return { index, tar };
-}
-
-const toMember = ({ path, type, mode, uid, gid }: TarMember, isInRoot: boolean): PackageMember => ({
-  path,
-  directory: type === 'directory',
-  attributes: `${mode.toString(8)} ${uid}:${gid}`,
-  leftOut: !isInRoot,
-});
-
-/** Left out of dpkg's lists too: nothing that is looked for there. */
-const UNLISTED = /^usr\/share\/(info|lintian|man)\/./;
-
-/**
- * Documentation is left out, as dpkg is told to do later (host/root-options.ts). Links in /usr/share/doc stay: copyrights
- * are found through them.
- */
-function isLeftOut({ path, type }: TarMember): boolean {
-  if (UNLISTED.test(path)) return true;
-  if (/^usr\/share\/locale\/./.test(path)) return path !== 'usr/share/locale/locale.alias';
-  return (type === 'file' || type === 'hard link') && /^usr\/share\/doc\/(?!(.*\/)?copyright$)/.test(path);
-}
-
-/** The members that a root gets: no folder of documentation that would be empty, and what hard links lead to. */
-function wanted(members: readonly TarMember[]): TarMember[] {
-  const kept = members.filter((each) => !isLeftOut(each));
-  const targets = new Set(kept.filter(({ type }) => type === 'hard link').map(({ target }) => target));
-  const isFolderOfDocs = ({ path, type }: TarMember): boolean =>
-    type === 'directory' && /^usr\/share\/doc\/./.test(path);
-  const files = members.filter((each) => (!isLeftOut(each) && !isFolderOfDocs(each)) || targets.has(each.path));
-  const folders = new Set<string>();
-  for (const { path } of files) {
-    for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) folders.add(path.slice(0, at));
-  }
-  const chosen = new Set(files);
-  return members.filter((each) => chosen.has(each) || (isFolderOfDocs(each) && folders.has(each.path)));
-}
-
-function md5Of(members: readonly TarMember[], path: string): string | undefined {
-  const name = path.slice(1);
-  const found = members.find((each) => each.path === name);
-  return found?.type === 'file' ? hash('md5', found.content) : undefined;
 }

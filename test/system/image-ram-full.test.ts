@@ -7,11 +7,13 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { openLocal } from '../../connections/local.ts';
 import { bootstrapRoot } from '../../image/bootstrap.ts';
 import { fetchPackages } from '../../image/deb-cache.ts';
 import { isDiskFull, nameFullDisk, RamFullError } from '../../image/disk-full.ts';
 import { readLock } from '../../image/lock.ts';
 import { Store } from '../../image/store.ts';
+import { PackageCache } from '../../image/unpacked-package.ts';
 import { openWorkshop } from '../../image/workshop.ts';
 import { INPUTS, openSmallImage, type SmallImage } from './_small-image.ts';
 
@@ -62,13 +64,17 @@ async function makeRoot(
   mkdirSync(cache, { recursive: true });
   const debs = await fetchPackages({ lock, cache: join(import.meta.dirname, '../../work/cache') });
   await using workshop = await openWorkshop(join(small.folder, name, 'tmp'), { ramMiB: Math.ceil(ramMiB) });
+  await using packages = new PackageCache(openLocal(), {
+    folder: join(import.meta.dirname, '../../work/cache/debs'),
+    form: 'stages-test',
+  });
   const measured: Promise<void>[] = [];
   let stage = 'first';
   const options = {
     lock,
     debs,
     root: join(workshop.folder, 'root'),
-    form: 'stages-test',
+    packages,
     stages: { store: new Store(cache), code: 'test', lock },
     onStep: (step: string) => {
       const named = `${stage} ${step}`;

@@ -9,9 +9,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { openLocal } from '../../connections/local.ts';
 import { bootstrapRoot } from '../../image/bootstrap.ts';
 import { fetchPackages } from '../../image/deb-cache.ts';
 import { Store } from '../../image/store.ts';
+import { PackageCache } from '../../image/unpacked-package.ts';
 import { openWorkshop } from '../../image/workshop.ts';
 import type { LockedPackage, PackageLock } from '../../manifests/package-lock.ts';
 import { chooseDebian } from './_small-packages.ts';
@@ -72,13 +74,14 @@ async function makeRoot(
   const debs = await fetchPackages({ lock, cache: CACHE });
   mkdirSync(cache, { recursive: true });
   await using workshop = await openWorkshop(join(cache, 'tmp'));
+  await using packages = new PackageCache(openLocal(), { folder: join(CACHE, 'debs'), form: 'stages-test' });
   const root = join(workshop.folder, 'root');
   let stages = 0;
   await bootstrapRoot(workshop, {
     lock,
     debs,
     root,
-    form: 'stages-test',
+    packages,
     stages: { store: new Store(cache), code: 'test', lock },
     onStep: (step) => (stages += Number(step === 'configure')),
   });
