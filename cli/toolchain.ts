@@ -4,7 +4,8 @@ import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { openLocal } from '../connections/local.ts';
 import { fetchSourceArchive, findMirror } from '../host/apt.ts';
-import { BMAKE, publishToolchain, TOOLCHAIN_LIST } from '../lab/toolchain/publish.ts';
+import { BMAKE, publishBmake } from '../toolchains/bmake.ts';
+import { TOOLCHAIN_LIST } from '../toolchains/publish.ts';
 import { needPackages } from './setup.ts';
 
 /** The command with its sub-command. */
@@ -27,7 +28,7 @@ function publishCommand(): Command {
       const cache = join(resolve(options.work), 'cache/sources');
       await mkdir(cache, { recursive: true });
       const source = await fetchSourceArchive(local, { ...BMAKE, mirror: await findMirror(local), cache });
-      const files = await publishToolchain({ folder: resolve(options.into), bmake: source.path });
+      const files = await publishBmake(resolve(options.into), source.path);
       if (options.json) process.stdout.write(`${JSON.stringify({ folder: resolve(options.into), files })}\n`);
       else process.stdout.write(`published in ${options.into}:\n${files.map((name) => `  ${name}\n`).join('')}`);
     });

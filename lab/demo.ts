@@ -23,6 +23,8 @@ import type { BuiltImage } from '../image/built-image.ts';
 import { buildHost } from '../image/hosts/build-host.ts';
 import { publishImage } from '../image/publish.ts';
 import { type CreatedMachine, createMachine } from '../machines/create.ts';
+import { BMAKE, publishBmake } from '../toolchains/bmake.ts';
+import { TOOLCHAIN_LIST } from '../toolchains/publish.ts';
 import { acceleratorArgs, findAccelerator } from './accelerator.ts';
 import { type Phase, findMilestones, findPhases, formatChartSvg } from './boot-chart.ts';
 import { makeStateDisk } from './disks.ts';
@@ -30,7 +32,9 @@ import { Guest } from './guest.ts';
 import { type Lab, openLab } from './lab.ts';
 import { LAB_ADDRESS } from './network.ts';
 import { type StatusReading, logPath, readHostFile, readStatus, waitForStatus } from './status.ts';
-import { BMAKE, HELLO, TOOLCHAIN_LIST, publishToolchain } from './toolchain/publish.ts';
+
+/** The package that the demo builds, in Debian's archive. */
+const HELLO = { name: 'hello', version: '2.10', suite: 'trixie' } as const;
 
 /** The machine that the demo builds on. */
 export const DEMO_MACHINE = 'linux_debian_13-gcc_14';
@@ -215,7 +219,7 @@ export class Demo implements AsyncDisposable {
     await mkdir(sources, { recursive: true });
     await copyFile(hello.path, join(sources, basename(hello.path)));
     say('the agent, from this checkout');
-    const files = await publishToolchain({ folder: join(this.#folder, 'www/toolchain'), bmake: bmake.path });
+    const files = await publishBmake(join(this.#folder, 'www/toolchain'), bmake.path);
     this.#helloUrl = `sources/${basename(hello.path)}`;
     this.#helloSha256 = hello.sha256;
     return `${files.length} files, and ${basename(hello.path)}`;

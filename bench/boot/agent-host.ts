@@ -2,15 +2,12 @@
  * The build host with a toolchain in its own image that takes no time to bootstrap: so "to agent" is what the host does, and nothing
  * else. The monitor fetches it from its own TFTP server; no network, so that instructions repeat.
  */
-import { createHash } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ImageDefinition } from '../../image/build-inputs.ts';
 import { buildHost } from '../../image/hosts/build-host.ts';
-import { AGENT_PACKAGE, packAgent, TOOLCHAIN_LIST } from '../../lab/toolchain/publish.ts';
-import { formatToolchainList } from '../../manifests/toolchain-list.ts';
-import { formatToolchainJson, TOOLCHAIN_JSON } from '../../manifests/toolchain.ts';
 import * as file from '../../properties/file.ts';
+import { publishToolchain, TOOLCHAIN_LIST } from '../../toolchains/publish.ts';
 
 const BOOTSTRAP = 'bootstrap.sh';
 const IN_IMAGE = '/usr/share/buildos-bench';
@@ -26,30 +23,18 @@ export const AGENT_ARGUMENTS: readonly string[] = [
 /** Writes a toolchain whose bootstrap does next to nothing; the agent in it is the real one. @returns the files' names */
 export async function writeInstantToolchain(folder: string): Promise<readonly string[]> {
   await mkdir(folder, { recursive: true });
-  await packAgent(folder);
   await writeFile(join(folder, BOOTSTRAP), 'mkdir -p "$1/bin" && ln -s /bin/true "$1/bin/make"\n');
-  await writeFile(
-    join(folder, TOOLCHAIN_JSON),
-    formatToolchainJson({
-      bootstrap: {
-        command: ['sh', `{files}/${BOOTSTRAP}`, '{prefix}'],
-        timeLimitSeconds: 60,
-        leaves: ['bin/make'],
-        environment: {},
-      },
-      agent: AGENT_PACKAGE,
-      machine: { environment: {} },
-    }),
-  );
-  const names = [TOOLCHAIN_JSON, BOOTSTRAP, AGENT_PACKAGE];
-  const files = await Promise.all(
-    names.map(async (path) => {
-      const content = await readFile(join(folder, path));
-      return { path, sha256: createHash('sha256').update(content).digest('hex') };
-    }),
-  );
-  await writeFile(join(folder, TOOLCHAIN_LIST), formatToolchainList({ version: 'instant-1', disabled: false, files }));
-  return [...names, TOOLCHAIN_LIST];
+  return await publishToolchain(folder, {
+    version: 'instant-1',
+    files: [BOOTSTRAP],
+    bootstrap: {
+      command: ['sh', `{files}/${BOOTSTRAP}`, '{prefix}'],
+      timeLimitSeconds: 60,
+      leaves: ['bin/make'],
+      environment: {},
+    },
+    machine: { environment: {} },
+  });
 }
 
 /** The build host with such a toolchain. @param folder - where it is, see {@link writeInstantToolchain} */

@@ -15,7 +15,7 @@ import { Guest } from '../../lab/guest.ts';
 import { type Lab, openLab } from '../../lab/lab.ts';
 import { LAB_ADDRESS } from '../../lab/network.ts';
 import { type StatusReading, waitForStatus } from '../../lab/status.ts';
-import { TOOLCHAIN_LIST } from '../../lab/toolchain/publish.ts';
+import { TOOLCHAIN_LIST } from '../../toolchains/publish.ts';
 import { writeInstantToolchain } from './agent-host.ts';
 import { findPxePhases, type PxePhase } from './pxe-phases.ts';
 

@@ -6,9 +6,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { create } from 'tar';
-import { bundle } from '../../image/bundle.ts';
-import { formatToolchainList } from '../../manifests/toolchain-list.ts';
-import { formatToolchainJson, TOOLCHAIN_JSON, type ToolchainJson } from '../../manifests/toolchain.ts';
+import { publishToolchain } from '../../toolchains/publish.ts';
 
 /** How a toolchain of the tests bootstraps. */
 export type Bootstrap = 'works' | 'fails' | 'never-ends' | 'wrong-checksum';
@@ -27,25 +25,18 @@ const SCRIPTS: Readonly<Record<Bootstrap, string>> = {
 /** Publishes a toolchain with our agent in it; the list is `<folder>/toolchain.sha256`. */
 export async function publishTestToolchain(folder: string, how: Bootstrap): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const description: ToolchainJson = {
+  await writeFile(join(folder, 'bootstrap.sh'), SCRIPTS[how]);
+  await publishToolchain(folder, {
+    version: `test-${how}`,
+    files: ['bootstrap.sh'],
     bootstrap: {
       command: ['sh', '{files}/bootstrap.sh', '{files}', '{prefix}'],
       timeLimitSeconds: how === 'never-ends' ? 5 : 120,
       leaves: how === 'works' ? ['bin/make'] : [],
       environment: {},
     },
-    agent: 'buildos-agent.tar',
     machine: { environment: { MAKE: '{prefix}/bin/make' } },
-  };
-  await writeFile(join(folder, 'bootstrap.sh'), SCRIPTS[how]);
-  await writeFile(join(folder, TOOLCHAIN_JSON), formatToolchainJson(description));
-  await packAgent(join(folder, 'buildos-agent.tar'));
-  const names = ['bootstrap.sh', 'buildos-agent.tar', TOOLCHAIN_JSON];
-  const files = await Promise.all(names.map(async (path) => ({ path, sha256: await sha256Of(join(folder, path)) })));
-  await writeFile(
-    join(folder, 'toolchain.sha256'),
-    formatToolchainList({ version: `test-${how}`, disabled: false, files }),
-  );
+  });
   if (how === 'wrong-checksum') await writeFile(join(folder, 'bootstrap.sh'), 'exit 0 # altered after it was listed\n');
 }
 
@@ -71,17 +62,6 @@ export async function packTestPackage(folder: string): Promise<{ readonly file: 
     await mkdir(folder, { recursive: true });
     await create({ file, cwd: scratch, gzip: true }, [basename(top)]);
     return { file, sha256: await sha256Of(file) };
-  } finally {
-    await rm(scratch, { recursive: true });
-  }
-}
-
-async function packAgent(file: string): Promise<void> {
-  const scratch = await mkdtemp(join(tmpdir(), 'buildos-agent-'));
-  try {
-    await bundle({ entry: 'agent/main.ts', outfile: join(scratch, 'agent.mjs') });
-    await bundle({ entry: 'agent/worker/main.ts', outfile: join(scratch, 'worker.mjs') });
-    await create({ file, cwd: scratch, portable: true }, ['agent.mjs', 'worker.mjs']);
   } finally {
     await rm(scratch, { recursive: true });
   }
