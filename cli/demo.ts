@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { Listr } from 'listr2';
 import { formatChart } from '../lab/boot-chart.ts';
-import { Demo, type DemoOutcome } from '../lab/demo.ts';
+import { Demo } from '../lab/demo.ts';
+import type { DemoOutcome } from '../lab/demo-outcome.ts';
 import { onInterrupt } from './interrupt.ts';
 import { needPackages, needRoot } from './setup.ts';
 

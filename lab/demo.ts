@@ -12,10 +12,8 @@
  */
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { text } from '../connections/connection.ts';
 import { openLocal } from '../connections/local.ts';
-import { type TaskView, taskViewSchema } from '../controller/task-view.ts';
+import type { TaskView } from '../controller/task-view.ts';
 import { fetchSourceArchive, findMirror } from '../host/apt.ts';
 import type { Accelerator, Firmware } from '../host/qemu.ts';
 import { buildImage } from '../image/build.ts';
@@ -26,12 +24,14 @@ import { type CreatedMachine, createMachine } from '../machines/create.ts';
 import { BMAKE, publishBmake } from '../toolchains/bmake.ts';
 import { TOOLCHAIN_LIST } from '../toolchains/publish.ts';
 import { acceleratorArgs, findAccelerator } from './accelerator.ts';
-import { type Phase, findMilestones, findPhases, formatChartSvg } from './boot-chart.ts';
+import { DemoError } from './demo-error.ts';
+import { type DemoOutcome, writeOutcome } from './demo-outcome.ts';
+import { runTask } from './demo-task.ts';
 import { makeStateDisk } from './disks.ts';
 import { Guest } from './guest.ts';
 import { type Lab, openLab } from './lab.ts';
 import { LAB_ADDRESS } from './network.ts';
-import { type StatusReading, logPath, readHostFile, readStatus, waitForStatus } from './status.ts';
+import { type StatusReading, waitForStatus } from './status.ts';
 
 /** The package that the demo builds, in Debian's archive. */
 const HELLO = { name: 'hello', version: '2.10', suite: 'trixie' } as const;
@@ -57,35 +57,13 @@ export interface DemoStep {
   readonly run: (say: Say) => Promise<string>;
 }
 
-/** What the demo has shown. */
-export interface DemoOutcome {
-  readonly buildIds: readonly [before: string, after: string];
-  readonly accelerator: Accelerator;
-  readonly boots: readonly { readonly phases: readonly Phase[]; readonly chart: string }[];
-  readonly task: TaskView;
-  /** How often the log was read over TFTP while the build ran, and how long it was in the end. */
-  readonly log: { readonly file: string; readonly readsWhileRunning: number; readonly bytes: number };
-  readonly results: string;
-  readonly console: string;
-  readonly image: string;
-}
-
-/** A step did not come to what it should. */
-export class DemoError extends Error {
-  override readonly name = 'DemoError';
-  readonly hint: string;
-
-  constructor(message: string, hint: string) {
-    super(message);
-    this.hint = hint;
-  }
-}
-
 /** What a step leaves to the ones after it. */
 interface Found {
   mirror?: string;
   image?: BuiltImage;
   machineDisk?: string;
+  /** Of the package that is built; its path is below the lab's URL. */
+  source?: { readonly path: string; readonly sha256: string };
   accelerator?: Accelerator;
   lab?: Lab;
   guest?: Guest;
@@ -151,29 +129,17 @@ export class Demo implements AsyncDisposable {
   async outcome(): Promise<DemoOutcome> {
     const { image, nextImage, accelerator, lab, guest, task, log } = this.#found;
     if (!image || !nextImage || !accelerator || !lab || !guest || !task || !log) throw this.#early();
-    const reset = this.#resetAtMs(guest);
-    const boots = [
-      this.#phases({ powerOnMs: guest.startedAtMs, untilMs: reset }, this.#found.firstStatus),
-      this.#phases({ powerOnMs: reset }, this.#found.lastStatus),
-    ];
-    const charts: DemoOutcome['boots'][number][] = [];
-    for (const [index, phases] of boots.entries()) {
-      const chart = join(this.#folder, `boot-${index + 1}.svg`);
-      const buildId = (index === 0 ? image : nextImage).buildId.slice(0, 8);
-      const title = `Build OS ${buildId}: ${this.#options.firmware}, ${accelerator}${index === 0 ? '' : ', after the update'}`;
-      await writeFile(chart, formatChartSvg(phases, title));
-      charts.push({ phases, chart });
-    }
-    return {
-      buildIds: [image.buildId, nextImage.buildId],
+    return await writeOutcome({
+      folder: this.#folder,
+      firmware: this.#options.firmware,
       accelerator,
-      boots: charts,
+      lab,
+      guest,
+      before: { image, status: this.#found.firstStatus },
+      after: { image: nextImage, status: this.#found.lastStatus },
       task,
       log,
-      results: join(this.#folder, 'results'),
-      console: guest.consoleLog,
-      image: image.folder,
-    };
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -220,13 +186,9 @@ export class Demo implements AsyncDisposable {
     await copyFile(hello.path, join(sources, basename(hello.path)));
     say('the agent, from this checkout');
     const files = await publishBmake(join(this.#folder, 'www/toolchain'), bmake.path);
-    this.#helloUrl = `sources/${basename(hello.path)}`;
-    this.#helloSha256 = hello.sha256;
+    this.#found.source = { path: `sources/${basename(hello.path)}`, sha256: hello.sha256 };
     return `${files.length} files, and ${basename(hello.path)}`;
   }
-
-  #helloUrl = '';
-  #helloSha256 = '';
 
   async #boot(say: Say): Promise<string> {
     const { image, machineDisk } = this.#found;
@@ -289,96 +251,40 @@ export class Demo implements AsyncDisposable {
   }
 
   async #buildPackage(say: Say): Promise<string> {
-    const { lab, guest } = this.#found;
-    if (!lab || !guest || lab.controllerUrl === undefined) throw this.#early();
-    const { controllerUrl } = lab;
-    const submit = [process.execPath, this.#options.cli, 'submit', '--controller', controllerUrl, '--wait', '--json'];
-    const task = {
-      '--name': HELLO.name,
-      '--version': HELLO.version,
-      '--source': `${lab.url}/${this.#helloUrl}`,
-      '--sha256': this.#helloSha256,
-      '--machine': DEMO_MACHINE,
-      '--timeout': String(LIMITS.taskMs / 1000),
-    };
-    const ended = new AbortController();
-    const submitted = lab
-      .run([...submit, ...Object.entries(task).flat()], {
-        okStatus: 'any',
-        timeoutMs: LIMITS.taskMs + 10_000,
+    const { lab, source } = this.#found;
+    if (!lab || !source || lab.controllerUrl === undefined) throw this.#early();
+    const { task, log, readsWhileRunning } = await runTask(
+      {
+        lab,
+        controllerUrl: lab.controllerUrl,
+        cli: this.#options.cli,
+        task: {
+          '--name': HELLO.name,
+          '--version': HELLO.version,
+          '--source': `${lab.url}/${source.path}`,
+          '--sha256': source.sha256,
+          '--machine': DEMO_MACHINE,
+          '--timeout': String(LIMITS.taskMs / 1000),
+        },
+        timeoutMs: LIMITS.taskMs,
         signal: this.#options.signal,
-      })
-      .finally(() => ended.abort());
-    const live = this.#followLog(lab, ended.signal, say);
-    const answer = await submitted;
-    const followed = await live;
-    if (answer.stdout.length === 0) {
-      throw new DemoError(`Cannot give the task: ${Buffer.from(answer.stderr).toString('utf8').trim()}`, this.#hint());
-    }
-    const view = taskViewSchema.parse(JSON.parse(text(answer)));
-    this.#found.task = view;
-    await this.#collect(lab, controllerUrl, view);
-    if (view.status !== 'success' && view.status !== 'warning') {
-      throw new DemoError(
-        `${HELLO.name} ${HELLO.version}: ${view.status ?? view.state}`,
-        `the logs are in ${join(this.#folder, 'results')}; the host's console in ${guest.consoleLog}`,
-      );
-    }
-    // Once more after the build, from the host and not from the controller.
-    const log = (followed.path && (await readHostFile(lab, followed.path))) || followed.log;
-    if (followed.reads === 0 || log === '') {
-      throw new DemoError('The log could not be read over TFTP while the build ran', this.#hint());
-    }
+        folder: this.#folder,
+        hint: this.#hint(),
+      },
+      say,
+    );
+    this.#found.task = task;
     const file = join(this.#folder, 'build.log');
     await writeFile(file, log);
-    this.#found.log = { file, readsWhileRunning: followed.reads, bytes: Buffer.byteLength(log) };
+    this.#found.log = { file, readsWhileRunning, bytes: Buffer.byteLength(log) };
     // The host says a moment later than the controller that the result is delivered; the chart is to show it.
     this.#found.firstStatus = await this.#waitForStatus(
       'the result in the status',
       ({ events }) => events.some(({ name }) => name === 'result'),
       { timeoutMs: 60_000 },
     );
-    const operations = view.operations.map(({ operation, status }) => `${operation} ${status}`).join(', ');
-    return `${view.status}: ${operations}; log read ${followed.reads} times while it grew`;
-  }
-
-  /** Reads the log of the running build over TFTP, again and again, until told to stop. */
-  async #followLog(
-    lab: Lab,
-    ended: AbortSignal,
-    say: Say,
-  ): Promise<{ readonly path: string; readonly reads: number; readonly log: string }> {
-    let path = '';
-    let log = '';
-    let reads = 0;
-    while (!ended.aborted) {
-      const task = (await readStatus(lab))?.tasks[0];
-      if (task !== undefined) path = logPath(task);
-      const now = path === '' ? undefined : await readHostFile(lab, path);
-      if (now !== undefined && !ended.aborted) {
-        if (now.length > log.length) reads += 1;
-        for (const line of now.slice(log.length).split('\n').slice(-6)) if (line.trim() !== '') say(line);
-        log = now;
-      }
-      await sleep(2500, undefined, { signal: ended }).catch(() => {}); // that it ended is what the loop looks at
-    }
-    return { path, reads, log };
-  }
-
-  /** Gets result, logs and uploads from the controller. */
-  async #collect(lab: Lab, controllerUrl: string, task: TaskView): Promise<void> {
-    const results = join(this.#folder, 'results');
-    await rm(results, { recursive: true, force: true });
-    await mkdir(results, { recursive: true });
-    await writeFile(join(results, 'result.json'), `${JSON.stringify(task, undefined, 2)}\n`);
-    const get = async (query: string, file: string): Promise<void> => {
-      const argv = ['curl', '--silent', '--fail', '--output', join(results, file), `${controllerUrl}/?${query}`];
-      await lab.run(argv, { timeoutMs: 60_000 });
-    };
-    for (const { operation } of task.operations) {
-      await get(`log=${task.id}&operation=${operation}`, `${operation}.log`);
-    }
-    if (task.uploads.length > 0) await get(`upload=${task.id}`, 'upload.tar');
+    const operations = task.operations.map(({ operation, status }) => `${operation} ${status}`).join(', ');
+    return `${task.status}: ${operations}; log read ${readsWhileRunning} times while it grew`;
   }
 
   async #update(say: Say): Promise<string> {
@@ -438,21 +344,6 @@ export class Demo implements AsyncDisposable {
   async #mirror(): Promise<string> {
     this.#found.mirror ??= await findMirror(openLocal());
     return this.#found.mirror;
-  }
-
-  #phases(
-    when: { readonly powerOnMs: number; readonly untilMs?: number },
-    status: StatusReading | undefined,
-  ): readonly Phase[] {
-    const { lab, guest } = this.#found;
-    return findPhases(findMilestones({ ...when, lab: lab?.log.events ?? [], guest: guest?.log.events ?? [], status }));
-  }
-
-  /** When the guest rebooted by itself, last. */
-  #resetAtMs(guest: Guest): number {
-    const reset = guest.log.events.findLast((event) => event.source === 'qemu' && event.what === 'reset');
-    if (reset === undefined) throw new DemoError('The host has the new image without having rebooted', this.#hint());
-    return reset.atMs;
   }
 
   get #signal(): AbortSignal {
