@@ -26,7 +26,7 @@ export type Ending =
   | { readonly kind: 'failed'; readonly message: string; readonly hint?: string };
 
 /** The operation that stands for what happened outside the worker's own. */
-export const MACHINE_OPERATION = 'machine';
+const MACHINE_OPERATION = 'machine';
 
 /**
  * The machine for a task.

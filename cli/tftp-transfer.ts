@@ -117,7 +117,7 @@ function toOptions(flags: TransferFlags, target: Target): ClientOptions {
 }
 
 /** `linux: 8388608 bytes in 0.31 s, 27.1 MB/s, from 192.0.2.7, blksize=1468 windowsize=32, 3 packets repeated` */
-export function describeReport(file: string, report: TransferReport): string {
+function describeReport(file: string, report: TransferReport): string {
   const { bytes, durationMs, repeats, granted, address } = report;
   const options = Object.entries(granted).map(([name, value]) => `${name}=${value}`);
   return [

@@ -45,7 +45,7 @@ export async function readLog(ask: Ask, id: string, operation: string): Promise<
 }
 
 /** Whether nothing more is to come of a task. */
-export function hasEnded(task: TaskSummary): boolean {
+function hasEnded(task: TaskSummary): boolean {
   return task.state === 'done' || task.state === 'given-up';
 }
 

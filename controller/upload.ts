@@ -15,7 +15,7 @@ import { MultipartError, MultipartReader, parseBoundary } from './multipart.ts';
 import type { Session } from './store.ts';
 
 /** Names of files that are being received. */
-export const PARTIAL_PREFIX = '.partial-';
+const PARTIAL_PREFIX = '.partial-';
 
 /** A received file that waits under its temporary name. */
 export interface Received extends AsyncDisposable {

@@ -33,7 +33,7 @@ const TYPE_BITS = {
 } as const;
 
 /** No file in newc can be larger: its size has 8 hex digits (buffer-format, `c_filesize`). */
-export const MAX_FILE_BYTES = 0xffff_ffff;
+const MAX_FILE_BYTES = 0xffff_ffff;
 
 const TRAILER = 'TRAILER!!!';
 const ALIGNMENT = 4;

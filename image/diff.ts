@@ -165,7 +165,7 @@ function bySubject(list: readonly PropertyApplication[]): Map<string, PropertyAp
 }
 
 /** `file.hasContent /etc/hostname`, `user.present build`, `apt.installed`. */
-export function nameOfApplication({ p, a }: PropertyApplication): string {
+function nameOfApplication({ p, a }: PropertyApplication): string {
   const [first] = a;
   if (typeof first === 'string') return `${p} ${first}`;
   if (first !== null && typeof first === 'object' && 'name' in first && typeof first.name === 'string') {

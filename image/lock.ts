@@ -17,7 +17,7 @@ import { keyOf, partSuffix } from './store.ts';
 import { makeFolders } from './work-folder.ts';
 
 /** The architecture of images. */
-export const ARCHITECTURE = 'amd64';
+const ARCHITECTURE = 'amd64';
 
 const DEBIAN = 'http://deb.debian.org/debian';
 const DEBIAN_SECURITY = 'http://deb.debian.org/debian-security';

@@ -13,7 +13,7 @@ export interface ModuleClass {
 }
 
 /** What every image needs: its own root in RAM, DHCP, the console. */
-export const BASE: ModuleClass = {
+const BASE: ModuleClass = {
   name: 'base',
   summary: 'the root in RAM, DHCP, addresses',
   prefixes: [
@@ -128,7 +128,7 @@ const METAL: readonly ModuleClass[] = [
 export type Hardware = 'vm' | 'server';
 
 /** The classes of each. A server has a virtual machine's too: the same image boots in one, to be tried. */
-export const HARDWARE: Readonly<Record<Hardware, readonly ModuleClass[]>> = {
+const HARDWARE: Readonly<Record<Hardware, readonly ModuleClass[]>> = {
   vm: [BASE, VIRTUAL],
   server: [BASE, VIRTUAL, ...METAL],
 };

@@ -100,7 +100,7 @@ export function planPrune(items: readonly Item[], options: Omit<PruneOptions, 'd
 }
 
 /** Removes files and folders, each at once. @param scratch - on the same file system as most of them */
-export async function removeAll(items: readonly Item[], scratch: string): Promise<void> {
+async function removeAll(items: readonly Item[], scratch: string): Promise<void> {
   // Named like a build's, which the next build removes when its process is gone.
   const bin = await mkdtemp(join(scratch, `build-${process.pid}-`));
   try {

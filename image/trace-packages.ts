@@ -228,7 +228,7 @@ function nowhere(path: string): never {
 const parentOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/')));
 
 /** Reads what {@link tracePackages} needs to know. */
-export async function readInstalledRoot(root: string): Promise<InstalledRoot> {
+async function readInstalledRoot(root: string): Promise<InstalledRoot> {
   const paths = new Map<string, string | undefined>([['', undefined]]);
   // Not `recursive` of readdir: it follows links, and /dev/fd leads out of the root.
   const walk = async (folder: string): Promise<void> => {

@@ -37,7 +37,7 @@ import { type StatusReading, waitForStatus } from './status.ts';
 const HELLO = { name: 'hello', version: '2.10', suite: 'trixie' } as const;
 
 /** The machine that the demo builds on. */
-export const DEMO_MACHINE = 'linux_debian_13-gcc_14';
+const DEMO_MACHINE = 'linux_debian_13-gcc_14';
 
 export interface DemoOptions {
   readonly work: string;

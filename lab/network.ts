@@ -12,7 +12,7 @@
 import type { DnsmasqNetwork } from '../host/dnsmasq.ts';
 
 export const LAB_ADDRESS = '10.77.0.1';
-export const LAB_BRIDGE = 'lab0';
+const LAB_BRIDGE = 'lab0';
 const LAB_PREFIX6 = 'fd00:77::';
 
 /** Namespaces are named after the process that owns them, so that what a dead one left can be told from a live one's. */

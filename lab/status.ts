@@ -69,7 +69,7 @@ export interface StatusReading extends HostStatus {
 }
 
 /** @throws {SyntaxError} or zod's error when the text is no status */
-export function parseStatus(json: string, readAtMs: number): StatusReading {
+function parseStatus(json: string, readAtMs: number): StatusReading {
   const { toolchains, events, ...rest } = statusSchema.parse(JSON.parse(json));
   const agents = Object.entries(toolchains).flatMap(([toolchain, { agentState }]) =>
     agentState === undefined ? [] : [{ toolchain, ...agentState }],

@@ -39,7 +39,7 @@ import { enumerateVolume } from './enumerate.ts';
 import type { Machines } from './enumerate.ts';
 
 /** By this label a host finds its default volume. */
-export const MACHINES_LABEL = 'buildos.machines';
+const MACHINES_LABEL = 'buildos.machines';
 
 /** A disk image cannot be used. */
 export class DiskError extends Error {

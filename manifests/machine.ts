@@ -17,10 +17,10 @@ import {
 import { all, formatManifests, parseManifest } from './manifest.ts';
 import type { Field, Manifest, ParseOptions } from './manifest.ts';
 
-export const MACHINE_ROLES = ['build', 'auxiliary'] as const;
+const MACHINE_ROLES = ['build', 'auxiliary'] as const;
 export type MachineRole = (typeof MACHINE_ROLES)[number];
 
-export const MACHINE_TYPES = ['kvm', 'nspawn'] as const;
+const MACHINE_TYPES = ['kvm', 'nspawn'] as const;
 export type MachineType = (typeof MACHINE_TYPES)[number];
 
 /** What a controller is told of a machine. */

@@ -5,7 +5,7 @@ import type { MachineHeader } from './machine.ts';
 import { formatManifests, parseManifests } from './manifest.ts';
 import type { ParseOptions } from './manifest.ts';
 
-export const INTERACTIVE_MODES = ['false', 'true', 'both'] as const;
+const INTERACTIVE_MODES = ['false', 'true', 'both'] as const;
 export type InteractiveMode = (typeof INTERACTIVE_MODES)[number];
 
 export interface TaskRequest {

@@ -44,7 +44,7 @@ export async function seeAgents(
 }
 
 /** Reads an agent's state; undefined when the text is not one. */
-export function parseAgentReport(text: string): AgentReport | undefined {
+function parseAgentReport(text: string): AgentReport | undefined {
   try {
     const result = REPORT.safeParse(JSON.parse(text));
     return result.success ? result.data : undefined;

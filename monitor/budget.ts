@@ -45,12 +45,12 @@ export interface Witness {
   readonly uptimeMs: number;
 }
 
-export const ATTEMPTS_PER_TARGET = 3;
+const ATTEMPTS_PER_TARGET = 3;
 export const REBOOTS_PER_DAY = 6;
 export const FIRST_PAUSE_MS: number = 10 * 60_000;
 export const DAY_MS: number = 24 * 3_600_000;
 /** Looks that must agree before and after a change when there is no durable budget. */
-export const STEADY_LOOKS = 3;
+const STEADY_LOOKS = 3;
 
 /** More are never needed: 3 for the target and 6 for the day; the oldest are forgotten. */
 const REMEMBERED = 32;

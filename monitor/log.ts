@@ -13,7 +13,7 @@ export type Level = keyof typeof PRIORITY;
 export type Log = (level: Level, message: string) => void;
 
 /** The file is cut when it is longer than this, to half of it. */
-export const LOG_LIMIT_BYTES: number = 1024 * 1024;
+const LOG_LIMIT_BYTES: number = 1024 * 1024;
 
 /**
  * Opens the log.

@@ -105,7 +105,7 @@ function follow(state: MonitorState, clock: Clock): Step[] {
  * Whether the drain is over: every agent that runs says that it takes nothing, has no task and owes no result; or the
  * limits have passed. Results wait on the state disk where there is one, so a shorter limit does for them.
  */
-export function isQuiet(state: MonitorState, clock: Clock): boolean {
+function isQuiet(state: MonitorState, clock: Clock): boolean {
   if (state.drain === undefined) return false;
   const elapsedMs = clock.uptimeMs - state.drain.sinceMs;
   if (elapsedMs > state.timing.drainTasksMs) return true;

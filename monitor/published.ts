@@ -8,7 +8,7 @@
  *     buildos-initrd   ─┘                                and the same digests
  *
  * A publisher switches all of them at once, but mirrors, caches and people copying files by hand do not. At the end
- * the build id is fetched once more, because the check takes a while. The signature of the sums will be checked here.
+ * the build id is fetched once more, because the check takes a while. Left out: the signature of the sums.
  */
 import { createHash } from 'node:crypto';
 import { parseBuildId } from '../manifests/build-id.ts';

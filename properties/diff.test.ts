@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { diffApplications, unifiedDiff } from './diff.ts';
+import { unifiedDiff } from './diff.ts';
 
 test('unifiedDiff() shows changes with three lines around them, and joins those that are near', () => {
   const before = Array.from({ length: 20 }, (_, index) => `line ${index + 1}\n`);
@@ -59,11 +59,4 @@ test('what unifiedDiff() says, patch(1) does', () => {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-});
-
-test('diffApplications() says what came, went and stayed', () => {
-  const [a, b, c] = ['a', 'b', 'c'].map((name) => ({ p: 'x', a: [{ name, more: 1 }] }));
-  assert.ok(a !== undefined && b !== undefined && c !== undefined);
-  const same = { p: 'x', a: [{ more: 1, name: 'b' }] };
-  assert.deepEqual(diffApplications([a, b], [same, c]), { added: [c], removed: [a], kept: [same] });
 });

@@ -1,6 +1,4 @@
-/** Differences: of texts, as a unified diff; of lists of applications, as what came, went and stayed. */
-import type { Json } from '../connections/connection.ts';
-import { type PropertyApplication, canonicalJson } from './property.ts';
+/** Differences of texts, as a unified diff. */
 
 /** Unchanged lines shown around a change. */
 const CONTEXT = 3;
@@ -109,26 +107,4 @@ function hunksOf(marks: readonly Mark[]): string[] {
   }
   close();
   return lines;
-}
-
-/** What two lists of applications have and have not in common, each in its own order. */
-export interface ApplicationDiff {
-  readonly added: readonly PropertyApplication[];
-  readonly removed: readonly PropertyApplication[];
-  readonly kept: readonly PropertyApplication[];
-}
-
-/** Compares two lists of applications. */
-export function diffApplications(
-  before: readonly PropertyApplication[],
-  after: readonly PropertyApplication[],
-): ApplicationDiff {
-  const key = ({ p, a }: PropertyApplication): string => canonicalJson({ p, a } satisfies Json);
-  const old = new Set(before.map(key));
-  const now = new Set(after.map(key));
-  return {
-    added: after.filter((one) => !old.has(key(one))),
-    removed: before.filter((one) => !now.has(key(one))),
-    kept: after.filter((one) => old.has(key(one))),
-  };
 }

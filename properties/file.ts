@@ -35,7 +35,7 @@ export type FileOptions = {
 export const PATH: z.ZodType<string> = textThat(isAbsolutePath, 'an absolute path without "//", "." and ".."');
 
 /** The schema of {@link FileOptions}. */
-export const FILE_OPTIONS: z.ZodType<FileOptions> = z.strictObject({
+const FILE_OPTIONS: z.ZodType<FileOptions> = z.strictObject({
   mode: z.int().min(0).max(0o7777).exactOptional(),
   owner: z
     .string()

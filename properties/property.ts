@@ -414,11 +414,6 @@ export function applicationDigest(application: PropertyApplication): string {
     .digest('hex');
 }
 
-/** Whether two applications are the same data. */
-export function isSameApplication(a: PropertyApplication, b: PropertyApplication): boolean {
-  return canonicalJson({ p: a.p, a: a.a }) === canonicalJson({ p: b.p, a: b.a });
-}
-
 /** JSON with sorted keys and no spaces: equal data gives equal text. */
 export function canonicalJson(value: Json): string {
   if (value === null || typeof value !== 'object') return JSON.stringify(value);

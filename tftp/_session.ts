@@ -55,7 +55,7 @@ export interface SessionPlan {
 }
 
 /** Sessions are of windows up to this. */
-export const SESSION_WINDOWSIZE_MAX = 32;
+const SESSION_WINDOWSIZE_MAX = 32;
 /** Farther from the true block number than any window of a session, and than any file of one is long. */
 const FAR = 20_000;
 const DATA_HEADER_BYTES = 4;

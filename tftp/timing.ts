@@ -13,11 +13,11 @@
  */
 
 /** Before anything was measured, unless `timeout` was granted. */
-export const RTO_START_MS = 1000;
+const RTO_START_MS = 1000;
 /** A measured RTO is never below: a peer that writes a block to a slow disk is not lost. */
 export const RTO_MIN_MS = 50;
 /** A measured RTO is never above. */
-export const RTO_MAX_MS = 1000;
+const RTO_MAX_MS = 1000;
 /** A packet is sent so many times at most. */
 export const TRIES_MAX = 8;
 /** An address that has not answered a server yet gets one packet and two repeats: it may be forged. */

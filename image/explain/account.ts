@@ -102,7 +102,7 @@ export function packageBytes(parts: readonly ImagePart[], origins: Origins): Map
 }
 
 /** How a path is shown, so that it says where it is. */
-export function pathIn(part: Pick<ImagePart, 'kind'>, path: string): string {
+function pathIn(part: Pick<ImagePart, 'kind'>, path: string): string {
   if (part.kind === 'kernel') return path;
   return part.kind === 'initrd' ? `initrd:/${path}` : `/${path}`;
 }

@@ -4,7 +4,7 @@ import type { MapNode } from './size-map.ts';
 import { layOut, type Rect, type Tile, type TreeNode } from './treemap.ts';
 
 /** In units of the drawing. */
-export const MAP_RECT: Rect = { x: 0, y: 0, width: 1600, height: 900 };
+const MAP_RECT: Rect = { x: 0, y: 0, width: 1600, height: 900 };
 
 const LEGEND_HEIGHT = 40;
 

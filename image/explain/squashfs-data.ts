@@ -12,7 +12,7 @@ import { decodeLz4Block } from './lz4.ts';
 const MAGIC = 0x7371_7368;
 const SUPERBLOCK_BYTES = 96;
 /** Of a metadata block, unpacked. */
-export const METADATA_BYTES = 8192;
+const METADATA_BYTES = 8192;
 /** squashfs_fs.h, `SQUASHFS_FILE_MAX_SIZE`. */
 const LARGEST_BLOCK = 1_048_576;
 

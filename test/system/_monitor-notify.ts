@@ -46,7 +46,7 @@ interface Libc {
   close(fd: number): number;
 }
 
-export function openLibc(): Libc {
+function openLibc(): Libc {
   const ffi = process.getBuiltinModule('node:ffi');
   assert.ok(ffi);
   return ffi.dlopen('libc.so.6', {
