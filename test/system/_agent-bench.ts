@@ -31,8 +31,7 @@ echo "MESSAGE = $MESSAGE" > config.mk
 const MAKEFILE = `include config.mk
 all:
 \t@echo "$\${NOISE:-building}"
-\t@if [ -n "$\${MARK}" ]; then echo "$$$$" > "$\${MARK}"; fi
-\t@sleep "$\${SLOW:-0}"
+\t@if [ -n "$\${MARK}" ]; then echo "$$$$" > "$\${MARK}"; fi; exec sleep "$\${SLOW:-0}"
 \t@echo "$(MESSAGE)" > tiny
 check:
 \t@test -s tiny && echo "PASS: tiny"

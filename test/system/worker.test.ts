@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -110,15 +110,24 @@ test('worker: an operation that takes too long is stopped with all its children'
   const { result } = await runWorker(
     bench,
     { environment: `MESSAGE=x MARK=${mark} SLOW=100` },
-    { words: ['--operation-limit', '2'] },
+    {
+      words: ['--operation-limit', '2'],
+      // Now, for afterwards all that is left is killed.
+      during: async () => {
+        const sleeper = await bench.until('the build runs', 20 * SECONDS, () =>
+          existsSync(mark) ? /^\d+(?=\n)/.exec(readFileSync(mark, 'utf8'))?.[0] : undefined,
+        );
+        await bench.until('what make has started is gone', 20 * SECONDS, () =>
+          existsSync(`/proc/${sleeper}`) ? undefined : true,
+        );
+      },
+    },
   );
   assert.equal(result.status, 'abort');
   assert.match(
     result.operations.at(-1)?.log ?? '',
     /ran longer than 2 s\nnot run because of this: check, install, upload/,
   );
-  const shell = (await readFile(mark, 'utf8')).trim();
-  await bench.until('its shell is gone', 2000, () => (existsSync(`/proc/${shell}`) ? undefined : true));
 });
 
 test('worker: a source that is not what the task names is not unpacked', { timeout }, async () => {
