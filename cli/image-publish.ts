@@ -11,7 +11,7 @@ import { rollBack } from '../image/rollback.ts';
 import type { Published } from '../image/switch-version.ts';
 import { DNSMASQ_CONF } from '../image/dhcp-config.ts';
 import { VERSIONS_KEPT } from '../image/published-version.ts';
-import { checkSigning } from '../image/signing.ts';
+import { checkSigning } from '../image/secure-boot-keys.ts';
 import { makeFolder } from '../image/work-folder.ts';
 import type { UkiSettings } from '../image/publication.ts';
 import { type MinisignSecretKey, parseSecretKey } from '../manifests/minisign.ts';

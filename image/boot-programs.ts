@@ -8,7 +8,7 @@ import { writeIso } from './iso.ts';
 import type { PublicationSettings, UkiSettings } from './publication.ts';
 import { PublishError } from './publish-error.ts';
 import { PUBLISHED } from './published-version.ts';
-import { checkSigning } from './signing.ts';
+import { checkSigning } from './secure-boot-keys.ts';
 import { buildUki } from './uki.ts';
 
 /** What is made into one program. */

@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { checkSigning, SigningError, type SigningFiles } from './signing.ts';
+import { checkSigning, SigningError, type SigningFiles } from './secure-boot-keys.ts';
 
 let folder: string;
 const at = (name: string): string => join(folder, name);
