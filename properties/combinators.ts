@@ -4,17 +4,14 @@ import { type ArgsOf, arg, restArg } from './args.ts';
 import {
   APPLICATION,
   AbortedChangeError,
-  type Debts,
   FailedChangeError,
   type Outcome,
-  type PlanWalk,
-  type PlannedProperty,
   type PropertyApplication,
-  type Walk,
   applicationDigest,
   defineCombinator,
   describeApplication,
 } from './property.ts';
+import type { Debts, PlanWalk, PlannedProperty, Walk } from './walk.ts';
 
 const CHILD = arg('child', APPLICATION, 'the property');
 const CHILDREN = restArg('children', APPLICATION, 'the properties, in order');

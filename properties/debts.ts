@@ -6,7 +6,9 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Connection } from '../connections/connection.ts';
 import type { FactRequest, FactStore } from './facts.ts';
-import { APPLICATION, type Debts, type PropertyApplication, canonicalJson } from './property.ts';
+import { canonicalJson } from './canonical-json.ts';
+import { APPLICATION, type PropertyApplication } from './property.ts';
+import type { Debts } from './walk.ts';
 
 /** What is owed at the end of a run. */
 const END = z.strictObject({ key: z.string(), application: APPLICATION });

@@ -13,13 +13,8 @@ import {
   failures,
 } from './deploy.ts';
 import { planHost } from './plan.ts';
-import {
-  InapplicablePropertyError,
-  NotReversibleError,
-  type PlannedProperty,
-  type PropertyApplication,
-  defineProperty,
-} from './property.ts';
+import { InapplicablePropertyError, NotReversibleError, type PropertyApplication, defineProperty } from './property.ts';
+import type { PlannedProperty } from './walk.ts';
 import type { PropertyResult } from './attempt.ts';
 import type { DeployProgress } from './run.ts';
 

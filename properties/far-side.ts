@@ -12,13 +12,13 @@ import { type FactRequest, FactStore } from './facts.ts';
 import { openHops, readSource } from './places.ts';
 import { checkReadOnly } from './read-only.ts';
 import {
-  type CombinatorDefinition,
   type HostReader,
   type HostWriter,
   type PropertyApplication,
   type PropertyDefinition,
   readRegistered,
 } from './property.ts';
+import type { CombinatorDefinition } from './walk.ts';
 import type { Run } from './run.ts';
 import { factsOf, hasDebts, isKnown } from './tree.ts';
 

@@ -6,7 +6,8 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Json } from '../connections/connection.ts';
 import { type HostAttrs, addAttrs, emptyAttrs } from './host-attrs.ts';
-import { APPLICATION, type PropertyApplication, canonicalJson, checkApplication, readRegistered } from './property.ts';
+import { canonicalJson } from './canonical-json.ts';
+import { APPLICATION, type PropertyApplication, checkApplication, readRegistered } from './property.ts';
 
 export type { HostAttrs } from './host-attrs.ts';
 

@@ -13,17 +13,17 @@ import type { Connection, Json } from '../connections/connection.ts';
 import { learn } from './catalogue.ts';
 import type { FactRequest, Facts } from './facts.ts';
 import { type HostDefinition, definitionDigest, withoutPlaces } from './host-definition.ts';
+import { canonicalJson } from './canonical-json.ts';
 import {
   APPLICATION,
-  type CombinatorDefinition,
   FailedChangeError,
   type PropertyApplication,
-  canonicalJson,
   checkApplication,
   describeApplication,
   findIrreversible,
   readRegistered,
 } from './property.ts';
+import type { CombinatorDefinition } from './walk.ts';
 
 /** Where memory and debts are, unless a caller says otherwise. */
 export const STATE_FOLDER = '/var/lib/buildos';

@@ -7,7 +7,7 @@ import type { Connection } from '../connections/connection.ts';
 import type { HostDefinition } from './host-definition.ts';
 import { memoryFacts, planLeaving, readMemory } from './memory.ts';
 import { Planner } from './planner.ts';
-import type { PlannedProperty } from './property.ts';
+import type { PlannedProperty } from './walk.ts';
 import { type HostOptions, beginRun } from './run.ts';
 
 /** What deploying would do. */

@@ -6,13 +6,12 @@ import type { FarSide } from './far-side.ts';
 import {
   FailedChangeError,
   NotReversibleError,
-  type PlanWalk,
-  type PlannedProperty,
   type PropertyApplication,
   describeApplication,
   findIrreversible,
   readRegistered,
 } from './property.ts';
+import type { PlanWalk, PlannedProperty } from './walk.ts';
 
 /** Plans at one place. */
 export class Planner {

@@ -5,14 +5,8 @@ import { z } from 'zod';
 import type { Json } from '../connections/connection.ts';
 import { has, note } from './_toy.ts';
 import { arg } from './args.ts';
-import {
-  applicationDigest,
-  canonicalJson,
-  defineProperty,
-  describeApplication,
-  readRegistered,
-  registeredIds,
-} from './property.ts';
+import { canonicalJson } from './canonical-json.ts';
+import { applicationDigest, defineProperty, describeApplication, readRegistered, registeredIds } from './property.ts';
 
 const describe = (): string => 'x';
 

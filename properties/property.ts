@@ -4,22 +4,23 @@
  * A definition is code and has an id; an application of it is plain data (`{ p: 'file.hasContent', a: [...] }`), so it
  * can be stored, digested, compared and shown. The registry finds the code for the data.
  *
- * Left out: arguments (args.ts), running (work.ts, deploy.ts, plan.ts), combinators (combinators.ts, conditions.ts), the
- * property set (one file per subject).
+ * Left out: arguments (args.ts), running (work.ts, deploy.ts, plan.ts), combinators (walk.ts says what they are,
+ * combinators.ts and conditions.ts have them), the property set (one file per subject).
  */
 import { createHash } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { getCallSites } from 'node:util';
 import { z } from 'zod';
-import type { Hop, Json, RunOptions, RunResult } from '../connections/connection.ts';
+import type { Json, RunOptions, RunResult } from '../connections/connection.ts';
 import type { NativeFunction } from '../connections/native.ts';
 import { type ArgsOf, PropertyArgumentError, checkArgs, describeValue, textThat, usageOf } from './args.ts';
+import { canonicalJson } from './canonical-json.ts';
 import type { DataRef } from './data.ts';
 import type { FactRequest, Facts } from './facts.ts';
 import type { AttrsToAdd, HostAttrs } from './host-attrs.ts';
-import type { HostDefinition } from './host-definition.ts';
 import type { ReadOnlyArgv } from './read-only.ts';
 import type { Secret } from './secret.ts';
+import type { CombinatorDefinition } from './walk.ts';
 
 /**
  * Parts of a property that is over when it was applied, such as a restart: when it leaves the definition, nothing is to be
@@ -145,94 +146,6 @@ export interface PropertyDefinition<A extends readonly unknown[]> {
    * same, it is not unapplied. Default: its id and its first argument.
    */
   manages?(...args: A): readonly string[];
-}
-
-/** What a combinator may do with its children; deploy provides it. */
-export interface Walk {
-  /** Checks and, if need be, applies a child; its report goes below the combinator's. Failures are thrown. */
-  apply(child: PropertyApplication): Promise<Outcome>;
-  unapply(child: PropertyApplication): Promise<Outcome>;
-  /** Whether a child surely holds already: applying it would change nothing. */
-  holds(child: PropertyApplication): Promise<boolean>;
-  /** Notes that a child was not tried. */
-  skip(child: PropertyApplication): void;
-  /** Has a child applied when all else was, once for each key; a run that dies before that leaves it to the next. */
-  atEnd(key: string, child: PropertyApplication): Promise<void>;
-  /** Debts, which outlive this run. */
-  readonly debts: Debts;
-  /** The same, but through more hops. */
-  through(hops: readonly Hop[]): Promise<Walk & AsyncDisposable>;
-  /** Deploys another host through more hops. */
-  deploy(hops: readonly Hop[], host: HostDefinition): Promise<Outcome>;
-  /** Whether the work was aborted: go on with nothing. */
-  readonly aborted: boolean;
-  readonly host: HostWriter;
-}
-
-/** What is still to be done after a change, written down on the host by a key. */
-export interface Debts {
-  isOwed(key: string): boolean;
-  /** Written to the disk before this returns. */
-  owe(key: string): Promise<void>;
-  pay(key: string): Promise<void>;
-}
-
-/** What a plan says of one property. */
-export interface PlannedProperty {
-  readonly application: PropertyApplication;
-  readonly description: string;
-  /** What deploy would do with it. */
-  readonly action: 'apply' | 'unapply';
-  /** `unknown`: only trying tells. */
-  readonly state: 'ok' | 'change' | 'unknown';
-  /** What would change, for people; may be empty. */
-  readonly lines: readonly string[];
-}
-
-/** What a combinator may do when it plans. */
-export interface PlanWalk {
-  readonly host: HostReader;
-  readonly debts: Pick<Debts, 'isOwed'>;
-  plan(child: PropertyApplication): Promise<readonly PlannedProperty[]>;
-  /** Plans to take a child back. */
-  planUnapplied(child: PropertyApplication): Promise<readonly PlannedProperty[]>;
-  /** Plans a child at the end, once for each key. */
-  atEnd(key: string, child: PropertyApplication): void;
-  /** The same, but through more hops. */
-  through(hops: readonly Hop[]): Promise<PlanWalk & AsyncDisposable>;
-  /** Plans another host through more hops. */
-  planHost(hops: readonly Hop[], host: HostDefinition): Promise<readonly PlannedProperty[]>;
-}
-
-/** A property made of properties. */
-export interface CombinatorDefinition<A extends readonly unknown[]> {
-  readonly id: string;
-  readonly about?: string;
-  readonly example?: A;
-  readonly args?: ArgsOf<A>;
-  describe(...args: A): string;
-  refuse?(...args: A): void;
-  /** All children, in order: for facts, for data, and for finding what is native. */
-  children(...args: A): readonly PropertyApplication[];
-  /** The children whose static facts hold on the host; default all. */
-  attrsFrom?(...args: A): readonly PropertyApplication[];
-  /** Nothing but its children: it holds when all of them do, and they leave the definition one by one. */
-  readonly transparent?: true;
-  /** It writes debts down, so what earlier runs owe has to be known. */
-  readonly owes?: true;
-  /** Children as a plan lists them; default all, one by one. */
-  plan?(walk: PlanWalk, ...args: A): Promise<readonly PlannedProperty[]>;
-  /** The opposite as a plan lists it; default all children taken back, the last first. */
-  planUnapplied?(walk: PlanWalk, ...args: A): Promise<readonly PlannedProperty[]>;
-  /** What the combinator itself wants to know. */
-  facts?(...args: A): readonly FactRequest[];
-  apply(walk: Walk, ...args: A): Promise<Outcome>;
-  /** Takes it back; possible only when the children that it takes back say how. */
-  unapply?(walk: Walk, ...args: A): Promise<Outcome>;
-  /** The children that unapply takes back; default all. */
-  unapplies?(...args: A): readonly PropertyApplication[];
-  /** The children that hold afterwards, and are gone when it leaves the definition; default those of attrsFrom. */
-  keeps?(...args: A): readonly PropertyApplication[];
 }
 
 /** Something in the registry. Arguments are what the application holds, checked by `args` when it was made. */
@@ -413,16 +326,6 @@ export function applicationDigest(application: PropertyApplication): string {
     .update(canonicalJson({ p: application.p, a: application.a }))
     .digest('hex');
 }
-
-/** JSON with sorted keys and no spaces: equal data gives equal text. */
-export function canonicalJson(value: Json): string {
-  if (value === null || typeof value !== 'object') return JSON.stringify(value);
-  if (isJsonArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
-  const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return `{${members.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(',')}}`;
-}
-
-const isJsonArray = (value: Json): value is readonly Json[] => Array.isArray(value);
 
 function register(id: string, entry: Registered): void {
   if (!/^[a-z][A-Za-z0-9]*(\.[a-z][A-Za-z0-9]*)*$/.test(id))

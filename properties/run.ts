@@ -6,7 +6,8 @@ import { FarSide } from './far-side.ts';
 import type { HostAttrs } from './host-attrs.ts';
 import { type HostDefinition, hostAttrs } from './host-definition.ts';
 import { STATE_FOLDER } from './memory.ts';
-import type { PlannedProperty, PropertyApplication } from './property.ts';
+import type { PropertyApplication } from './property.ts';
+import type { PlannedProperty } from './walk.ts';
 import { checkKind } from './tree.ts';
 
 /** Where one of several stands. */

@@ -9,10 +9,10 @@ import {
   type Outcome,
   type PropertyApplication,
   type PropertyDefinition,
-  type Walk,
   findIrreversible,
   readRegistered,
 } from './property.ts';
+import type { Walk } from './walk.ts';
 import type { Place } from './run.ts';
 
 /** Works at one place. */
