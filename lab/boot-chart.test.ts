@@ -22,7 +22,8 @@ const RECORD = {
     http('/boot.ipxe', 1900, 10),
     http('/versions/1/buildos-image', 2200, 200),
     http('/versions/1/buildos-initrd', 2600, 300),
-    http('/current/buildos-buildid', 9000, 1),
+    // What the host looks at later is no download of a boot.
+    http('/current/buildos-image', 9000, 1),
   ],
   guest: [
     { source: 'console', atMs: 5000, line: 'Build OS 1f0c: stage 1' },
@@ -63,6 +64,9 @@ test('milestones come from the lab, the console and the host’s own clock', () 
 test('a second boot has its own milestones', () => {
   const second = findMilestones({ ...RECORD, powerOnMs: 19_000, status: undefined });
   assert.deepEqual(second, { 'power-on': 19_000, init: 20_000 });
+  const done = { source: 'console', atMs: 21_000, line: 'Build OS 2222: stage 1 done' } as const;
+  const stuck = { ...RECORD, guest: [...RECORD.guest.slice(0, 2), done], status: undefined };
+  assert.equal(findMilestones({ ...stuck, untilMs: 19_000 }).userspace, undefined);
 });
 
 test('a phase lasts until the next milestone that was seen', () => {
@@ -73,6 +77,11 @@ test('a phase lasts until the next milestone that was seen', () => {
     { name: 'init', startMs: 4000, endMs: 5000 },
     { name: 'monitor ready', startMs: 5000, endMs: 8000 },
     { name: 'agent ready', startMs: 8000, endMs: 10_000 },
+  ]);
+  // Whichever was first.
+  assert.deepEqual(findPhases({ 'power-on': 1000, 'monitor-ready': 4000, 'toolchain-ready': 3000 }), [
+    { name: 'toolchain ready', startMs: 0, endMs: 2000 },
+    { name: 'monitor ready', startMs: 2000, endMs: 3000 },
   ]);
 });
 
