@@ -199,6 +199,27 @@ test('a publisher who takes the change back ends the drain', () => {
   story.end('taken-back');
 });
 
+test('a change that is taken back while it is checked for the last time, and made again, is checked again', () => {
+  const story = new Story().boot();
+  story.looked(id('bbbb')).verified(true).tell({ kind: 'drain-on', reason: 'image aaaa → bbbb' }).agent('draining', 0);
+  const key = targetsKey(targetsOf(story.state));
+  story.wait(60).looked(id('aaaa')).tell({ kind: 'verified', key, isGood: true, duringDrain: true });
+  story.tell({ kind: 'drain-off' }).agent('polling', 0).wait(60).looked(id('bbbb'));
+  story.tell({ kind: 'drain-on', reason: 'image aaaa → bbbb' }).agent('draining', 0);
+  story.end('made-again');
+});
+
+test('a reboot that is refused counts, and agents work until the next', () => {
+  const story = new Story().boot();
+  story.looked(id('bbbb')).verified(true).tell({ kind: 'drain-on', reason: 'image aaaa → bbbb' }).agent('draining', 0);
+  story.verified(true, true);
+  story.tell({ kind: 'reboot-asked', budget: recordReboot(EMPTY_BUDGET, ['image bbbb'], story.clock.wallMs) });
+  story.tell({ kind: 'reboot-failed', trouble: { error: 'Cannot reboot: no helper' } });
+  story.verified(true, true).tell({ kind: 'drain-off' }).tell({ kind: 'agent-started', toolchain: 'default' });
+  story.agent('polling', 0).wait(60).looked(id('bbbb')).wait(600).looked(id('bbbb'));
+  story.end('reboot-refused');
+});
+
 test('three reboots that did not help: held, and building on; the next image is followed', () => {
   let budget = EMPTY_BUDGET;
   for (const hours of [3, 2, 1]) budget = recordReboot(budget, ['image bbbb'], EPOCH - hours * 3_600_000);
