@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { serveMachine } from './instance.ts';
 import { encodeData, encodeError } from './packet.ts';
 import { HOST, Probe, makeFolder, until, onEachDriver as test } from './_probe.ts';
@@ -27,6 +28,8 @@ test('an upload is in place before its last ACK, which is repeated for a repeate
   await probe.expectAck(2);
   assert.equal(readFileSync(join(folder.path, 'result'), 'utf8'), `${'n'.repeat(512)}end`);
   assert.deepEqual(written, [['result', 515]]);
+  // A client asks again after a while.
+  await sleep(200);
   probe.send(port, encodeData(2, Buffer.from('end')));
   await probe.expectAck(2);
   assert.deepEqual(readdirSync(folder.path), ['result']);
