@@ -102,29 +102,44 @@ test('any bytes get an answer or the end, and the server lives', async (t) => {
 
 test('connections above the limit are told so', async (t) => {
   const hold = Promise.withResolvers<void>();
-  const { path } = await start(t, { maxConnections: 2, perform: () => hold.promise.then(() => ({})) });
+  const both = Promise.withResolvers<void>();
+  let inHand = 0;
+  const perform = async (): Promise<object> => {
+    inHand += 1;
+    if (inHand === 2) both.resolve();
+    await hold.promise;
+    return {};
+  };
+  const { path } = await start(t, { maxConnections: 2, perform });
   const held = [ask(path, LIST), ask(path, LIST)];
-  await sleep(30);
+  await both.promise;
   assert.match(await ask(path, LIST), /"error":"The helper has 2 requests in hand/);
   hold.resolve();
   assert.deepEqual(await Promise.all(held), ['{"ok":true}\n', '{"ok":true}\n']);
   assert.match(await ask(path, LIST), /"ok":true/);
 });
 
-test('verbs on one build come one after the other, others beside them', async (t) => {
+test('verbs on one build come one after the other, others beside them', { timeout: 20_000 }, async (t) => {
   const events: string[] = [];
+  const stopping = Promise.withResolvers<void>();
+  const deleted = Promise.withResolvers<void>();
   const { path } = await start(t, {
     perform: async (verb) => {
       const name = `${verb.verb} ${'build' in verb ? verb.build : ''}`;
       events.push(`start ${name}`);
-      await sleep(verb.verb === 'machine.stop' ? 60 : 10);
+      if (verb.verb === 'machine.stop') {
+        stopping.resolve();
+        // If b had to wait for a, it would be for ever.
+        await deleted.promise;
+      }
       events.push(`end ${name}`);
+      if (name === 'machine.delete b') deleted.resolve();
       if (verb.verb === 'machine.stop') throw new RefusedError('no', 'not now');
       return {};
     },
   });
   const stop = ask(path, '{"verb":"machine.stop","build":"a"}\n');
-  await sleep(15);
+  await stopping.promise;
   const later = [
     ask(path, '{"verb":"machine.delete","volume":"v","build":"a"}\n'),
     ask(path, '{"verb":"machine.delete","volume":"v","build":"b"}\n'),
