@@ -1,5 +1,5 @@
 /** Where everything of an agent is, in one place, so that a test can move all of it. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Files, folders and addresses that an agent uses. */
 export interface Paths {

@@ -1,5 +1,5 @@
 /** What the agent writes down: a task while it runs, and a result until the controller has it. Formats for the disk. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { parseTask } from '../manifests/task.ts';
 import type { Task } from '../manifests/task.ts';
 

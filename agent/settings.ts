@@ -1,5 +1,5 @@
 /** What an agent may use and how long it waits: from the host's options, its CPUs and its memory. Pure. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ToolchainOptions } from '../host/kernel-cmdline.ts';
 import type { Limits } from '../machines/step.ts';
 

@@ -2,7 +2,7 @@
  * /run/buildos/host.json: what init learned from the kernel command line and how long it took. Written once per boot by
  * init as root, mode 0644; read by the monitor, the agents and the helper. Not a place for secrets.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { HostOptions, OptionProblem } from './kernel-cmdline.ts';
 
 /** One step of stage 1, in ms since the kernel started (CLOCK_BOOTTIME). */

@@ -1,5 +1,5 @@
 /** `buildos-manifest.json`: what a published image was made of; the SBOM is made from it. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { findPathProblem } from './_sums.ts';
 import { parseJson } from './_json.ts';
 import type { ParseOptions } from './manifest.ts';

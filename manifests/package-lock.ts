@@ -2,7 +2,7 @@
  * `<host>.lock.json`: every package of an image by version and digest, and the archives' state they were chosen from.
  * With it the same image can be built again, whatever has come into the archive meanwhile.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { parseJson } from './_json.ts';
 import { findPathProblem } from './_sums.ts';
 import type { ParseOptions } from './manifest.ts';

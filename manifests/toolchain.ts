@@ -3,7 +3,7 @@
  *
  * In all values `{files}` stands for the directory of the toolchain's files and `{prefix}` for where it is installed.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { findPathProblem } from './_sums.ts';
 import { parseJson } from './_json.ts';
 import type { ParseOptions } from './manifest.ts';

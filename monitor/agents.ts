@@ -3,7 +3,7 @@
  */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { callHelper } from '../helper/client.ts';
 import type { Paths } from './paths.ts';
 import type { SeenAgent } from './event.ts';

@@ -12,7 +12,7 @@
  * these numbers mean nothing to it: it would find a fresh budget after each reboot, which is the loop. It goes by what
  * this boot has seen with its own eyes instead: see {@link judgeWithoutMemory}.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** One reboot that was asked for. */
 export interface Reboot {

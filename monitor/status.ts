@@ -4,7 +4,7 @@
  *
  * Mail, metrics and a status page will say the same things; they start from {@link statusOf}.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { OptionProblem } from '../host/kernel-cmdline.ts';
 import type { StatsSnapshot } from '../tftp/stats.ts';
 import {

@@ -9,7 +9,7 @@ import { mkdir, readFile, readlink, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Connection } from '../connections/connection.ts';
 import { callHelper } from '../helper/client.ts';
 import type { BootstrapState, ReplyTo, Verb } from '../helper/verb.ts';
