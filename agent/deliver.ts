@@ -21,7 +21,6 @@ export interface DeliverOptions {
 
 /** What became of one round over all results. */
 export interface Round {
-  readonly delivered: number;
   /** Still here. */
   readonly waiting: number;
   /** Why the latest one was not taken. */
@@ -36,7 +35,6 @@ const FINAL_STATUSES: ReadonlySet<number> = new Set([400, 409, 410, 413, 422]);
 
 /** Tries to deliver every kept result once. */
 export async function deliverAll(options: DeliverOptions): Promise<Round> {
-  let delivered = 0;
   let waiting = 0;
   let lastError: string | undefined;
   for (const entry of await options.shelf.list()) {
@@ -47,7 +45,6 @@ export async function deliverAll(options: DeliverOptions): Promise<Round> {
     const { build, resultUrl } = entry.value;
     try {
       await deliver(entry, options);
-      delivered += 1;
       options.onLine(`result of ${build} delivered to ${resultUrl}`);
       await options.shelf.remove(entry.id);
     } catch (error) {
@@ -61,7 +58,7 @@ export async function deliverAll(options: DeliverOptions): Promise<Round> {
       }
     }
   }
-  return { delivered, waiting, ...(lastError === undefined ? {} : { lastError }) };
+  return { waiting, ...(lastError === undefined ? {} : { lastError }) };
 }
 
 async function deliver(entry: ShelfEntry<ResultRecord>, options: DeliverOptions): Promise<void> {

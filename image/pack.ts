@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, mkdir, open, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ImageFile } from '../manifests/image-manifest.ts';
+import type { BuiltImage } from './built-image.ts';
 import type { Bundle } from './bundle.ts';
 import { packStage1, packSystem, packTools, type Payload } from './initrd.ts';
 import { LAYER_FILES } from './layers.ts';
@@ -34,13 +35,7 @@ export interface Packed {
   readonly rootfsBytes: number;
   /** What is published of it, with digests. */
   readonly files: readonly ImageFile[];
-  readonly sizes: {
-    readonly kernel: number;
-    readonly initrd: number;
-    readonly runtime: number;
-    readonly stage1: number;
-    readonly payload: number;
-  };
+  readonly sizes: BuiltImage['sizes'];
 }
 
 /**
