@@ -1,6 +1,13 @@
-/** QEMU with a serial console for the tests of stage 1: start, wait for a line, type, wait for the end. */
+/**
+ * QEMU with a serial console for the tests of stage 1: start, wait for a line, type, wait for the end.
+ *
+ * Not the lab's guest: these end by themselves, a moment after the line that counts, and of a console that is QEMU's own output
+ * nothing is lost then.
+ */
 import assert from 'node:assert/strict';
+import { openLocal } from '../../connections/local.ts';
 import { type Process, start } from '../../connections/process.ts';
+import { cpuModel, readQemuVersion } from '../../host/qemu.ts';
 
 /** What to boot. */
 export interface GuestOptions {
@@ -11,11 +18,6 @@ export interface GuestOptions {
   readonly memoryMiB?: number;
 }
 
-/**
- * QEMU 7.2 emulates cmpxchg16b wrongly for 6.12 kernels: without cx16 they do without. Without rdrand the kernel gathers
- * randomness for more than a second, and Node waits for it before its first line.
- */
-const CPU = 'qemu64,-cx16,+rdrand';
 const PRINTED_LINES = 120;
 
 /** A guest that runs under emulation. With `-no-reboot` its reboot ends QEMU, as its power-off does. */
@@ -27,11 +29,14 @@ export class Guest implements AsyncDisposable {
   }
 
   static async start(options: GuestOptions): Promise<Guest> {
+    await using local = openLocal();
+    // With rdrand: without it the kernel gathers randomness for more than a second, and Node waits for it before its first line.
+    const cpu = cpuModel('tcg', await readQemuVersion(local));
     return new Guest(
       await start(
         [
           'qemu-system-x86_64',
-          ...option({ machine: 'pc', accel: 'tcg', cpu: CPU, m: String(options.memoryMiB ?? 1024) }),
+          ...option({ machine: 'pc', accel: 'tcg', cpu, m: String(options.memoryMiB ?? 1024) }),
           ...option({ display: 'none', serial: 'stdio', monitor: 'none', net: 'none' }),
           ...option({ kernel: options.kernel, initrd: options.initrd }),
           ...option({ append: `console=ttyS0 panic=10 ${options.append}` }),
