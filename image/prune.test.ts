@@ -44,6 +44,24 @@ test('planPrune() keeps the newest of each kind, and what is young', () => {
   assert.equal(goes(items, 0).length, items.length);
 });
 
+test('planPrune() keeps all that the last image was made of', () => {
+  const made: readonly (readonly [kind: string, entries: number])[] = [
+    ['roots', 1],
+    ['layers', 1],
+    ['stages', 1],
+    ['node', 1],
+    ['runtime', 2],
+    ['properties', 2],
+    ['programs', 3],
+    // Of some hundred properties, as the build host has.
+    ['checkpoints', 7],
+  ];
+  const items = made.flatMap(([kind, entries]) =>
+    Array.from({ length: entries }, (_, index) => item(kind, `${kind}-${index}`, 1)),
+  );
+  assert.deepEqual(goes([item('image', 'image', 1), ...items], 1), []);
+});
+
 test('planPrune() keeps the packages of what stays', () => {
   const items = [
     item('image', 'new', 1, ['a', 'b']),

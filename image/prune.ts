@@ -49,8 +49,11 @@ export interface Pruned {
   readonly kept: readonly Item[];
 }
 
-/** How many entries of the cache one image is made of, where it is more than one. */
-const PER_IMAGE: Readonly<Record<string, number>> = { properties: 2, programs: 3 };
+/**
+ * How many entries of the cache one image is made of, where it is more than one. Node and what runs beside it; a checkpoint
+ * for 16 properties each (apply-properties.ts), and one or two of before the last change.
+ */
+const PER_IMAGE: Readonly<Record<string, number>> = { runtime: 2, properties: 2, programs: 3, checkpoints: 8 };
 
 /** What a process that was killed has left in the cache: of a step, and of a choice. */
 const LEFT_OVER = /\.part-\d+-[0-9a-f]+$/;
