@@ -12,6 +12,13 @@ export interface Limits {
   readonly signal?: AbortSignal;
 }
 
+/** An `InRelease`. */
+export interface Release {
+  readonly sha256: string;
+  /** As the archive says itself; not every one does. */
+  readonly validUntil: Date | undefined;
+}
+
 /** An archive did not answer as an archive does. */
 export class ArchiveError extends Error {
   override readonly name = 'ArchiveError';
@@ -33,10 +40,7 @@ export class ArchiveError extends Error {
 }
 
 /** What an archive has published last. It is not checked here: a choice is known by the digest of what apt has checked. */
-export async function lookAtInRelease(
-  source: AptSource,
-  limits: Limits,
-): Promise<{ readonly sha256: string; readonly validUntil: Date | undefined }> {
+export async function lookAtInRelease(source: AptSource, limits: Limits): Promise<Release> {
   const place = source.suite.endsWith('/') ? source.suite : `dists/${source.suite}/`;
   const content = await fetchWhole(`${source.uri}/${place}InRelease`, limits);
   const validUntil = /^Valid-Until: *(.+)$/m.exec(Buffer.from(content).toString('utf8'))?.[1];

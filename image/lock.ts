@@ -12,7 +12,7 @@ import type { Connection } from '../connections/connection.ts';
 import { type AptSource, resolvePackages } from '../host/apt-resolve.ts';
 import { ManifestError } from '../manifests/manifest.ts';
 import { formatPackageLock, parsePackageLock, type PackageLock } from '../manifests/package-lock.ts';
-import { ArchiveError, lookAtInRelease } from './archive-index.ts';
+import { ArchiveError, lookAtInRelease, type Release } from './archive-index.ts';
 import { keyOf, partSuffix } from './store.ts';
 import { makeFolders } from './work-folder.ts';
 
@@ -89,22 +89,13 @@ export async function chooseFromArchives(on: Connection, options: ChoiceOptions)
   const lastFile = join(choices, `${keyOf(question)}.last`);
   const fileFor = (releases: readonly string[]): string => join(choices, `${keyOf([question, releases])}.json`);
   if (options.archives === 'offline') return await chosenLast(choices, lastFile, options, 'nobody was asked');
-  let releases: Awaited<ReturnType<typeof lookAtInRelease>>[];
+  let releases: readonly Release[];
   try {
     releases = await Promise.all(options.sources.map((source) => lookAtInRelease(source, options)));
   } catch (error) {
     if (!(error instanceof ArchiveError) || !error.unreachable || options.archives !== 'ask') throw error;
     return await chosenLast(choices, lastFile, options, error);
   }
-  const remember = async (file: string): Promise<void> => {
-    const untils = releases.flatMap(({ validUntil }) => (validUntil === undefined ? [] : [validUntil.getTime()]));
-    const last: Last = {
-      choice: basename(file),
-      asked: new Date().toISOString(),
-      ...(untils.length > 0 && { validUntil: new Date(Math.min(...untils)).toISOString() }),
-    };
-    await replace(lastFile, `${JSON.stringify(last)}\n`);
-  };
   // A choice from an archive that is past its date by now is none: apt is asked again, and says what is wrong.
   const expired = releases.some(({ validUntil }) => validUntil !== undefined && validUntil < new Date());
   const fileKnown = fileFor(releases.map(({ sha256 }) => sha256));
@@ -112,9 +103,18 @@ export async function chooseFromArchives(on: Connection, options: ChoiceOptions)
   if (known !== undefined && !(expired && options.checkValidUntil !== false)) {
     // For "image prune": it is used.
     await utimes(fileKnown, new Date(), new Date());
-    await remember(fileKnown);
+    await remember(lastFile, fileKnown, releases);
     return known;
   }
+  const lock = await askApt(on, requested, options);
+  const file = fileFor(lock.sources.map(({ releaseSha256 }) => releaseSha256));
+  await writeLock(file, lock);
+  await remember(lastFile, file, releases);
+  return lock;
+}
+
+/** What apt would install of the archives as they are now. */
+async function askApt(on: Connection, requested: readonly string[], options: ChoiceOptions): Promise<PackageLock> {
   await mkdir(options.cache, { recursive: true });
   // One for each choice, so that builds do not wait for each other; choices are few, since they are kept.
   await using state = await mkdtempDisposable(join(options.cache, 'apt-'));
@@ -128,7 +128,7 @@ export async function chooseFromArchives(on: Connection, options: ChoiceOptions)
     ...(options.stallMs !== undefined && { stallMs: options.stallMs }),
     ...(options.signal && { signal: options.signal }),
   });
-  const lock: PackageLock = {
+  return {
     format: 1,
     suite: options.suite,
     architecture: ARCHITECTURE,
@@ -140,10 +140,6 @@ export async function chooseFromArchives(on: Connection, options: ChoiceOptions)
     })),
     packages: resolved.packages,
   };
-  const file = fileFor(resolved.releases.map(({ sha256 }) => sha256));
-  await writeLock(file, lock);
-  await remember(file);
-  return lock;
 }
 
 /** What was chosen last for a question: its file, when the archives were asked, and how long they said that they are valid. */
@@ -158,6 +154,17 @@ const last: z.ZodType<Last> = z.object({
   asked: z.iso.datetime(),
   validUntil: z.exactOptional(z.iso.datetime()),
 });
+
+/** Writes down what was chosen. @param releases - of the archives that were asked */
+async function remember(lastFile: string, file: string, releases: readonly Release[]): Promise<void> {
+  const untils = releases.flatMap(({ validUntil }) => (validUntil === undefined ? [] : [validUntil.getTime()]));
+  const content: Last = {
+    choice: basename(file),
+    asked: new Date().toISOString(),
+    ...(untils.length > 0 && { validUntil: new Date(Math.min(...untils)).toISOString() }),
+  };
+  await replace(lastFile, `${JSON.stringify(content)}\n`);
+}
 
 /** What was chosen last, with a warning that says how old it is. @throws what `why` is, or else {@link NoChoiceError} */
 async function chosenLast(
