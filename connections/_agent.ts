@@ -77,8 +77,8 @@ export async function startAgent(start: AgentStart): Promise<Connection> {
     calls.clear();
   };
   const decoder = new FrameDecoder();
-  const pipe = openPipe(base, start.wrap(node), (chunk) => {
-    if (gone !== undefined) return;
+  const pipe = openPipe(base, start.wrap(node), (chunk, stream) => {
+    if (stream === 'stderr' || gone !== undefined) return;
     try {
       for (const frame of decoder.push(chunk)) {
         if (frame.kind === FRAME.hello) hello.resolve(frame.payload.toString('utf8'));

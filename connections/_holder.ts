@@ -61,8 +61,8 @@ export async function startHolder(
 ): Promise<Holder | { readonly failed: string }> {
   const ready = Promise.withResolvers<string>();
   let said = '';
-  const pipe: Pipe = openPipe(base, argv, (chunk) => {
-    if (said.length > 65_536) return;
+  const pipe: Pipe = openPipe(base, argv, (chunk, stream) => {
+    if (stream === 'stderr' || said.length > 65_536) return;
     said += Buffer.from(chunk).toString('latin1');
     const [, rest] = new RegExp(`^${READY}(.*)\n`, 'm').exec(said) ?? [];
     if (rest !== undefined) ready.resolve(rest.trim());

@@ -14,8 +14,12 @@ export interface Pipe {
 /** What such a program may say on stderr in all; more ends it. */
 const MAX_STDERR_BYTES = 16 * 1024 * 1024;
 
-/** Starts a program; `onStdout` gets its bytes as they come. */
-export function openPipe(base: Connection, argv: readonly string[], onStdout: (chunk: Uint8Array) => void): Pipe {
+/** Starts a program; `onOutput` gets its bytes as they come. */
+export function openPipe(
+  base: Pick<Connection, 'run'>,
+  argv: readonly string[],
+  onOutput: (chunk: Uint8Array, stream: 'stdout' | 'stderr') => void,
+): Pipe {
   const input = new InputQueue();
   const control = new AbortController();
   const ended = base
@@ -25,9 +29,7 @@ export function openPipe(base: Connection, argv: readonly string[], onStdout: (c
       maxOutputBytes: MAX_STDERR_BYTES,
       okStatus: 'any',
       signal: control.signal,
-      onOutput: (chunk, stream) => {
-        if (stream === 'stdout') onStdout(chunk);
-      },
+      onOutput,
     })
     .catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))));
   return {

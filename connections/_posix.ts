@@ -20,6 +20,12 @@ import {
 /** Words, or words and bytes that go ahead of the program's stdin. */
 type Wrapped = readonly string[] | { readonly words: readonly string[]; readonly first: Uint8Array };
 
+/** A way to run some commands, and not others: it gives undefined for these. */
+interface QuickerWay {
+  run(argv: readonly string[], options: RunOptions): Promise<RunResult | undefined>;
+  close(): Promise<void>;
+}
+
 /** What a hop gives posixConnection. */
 export interface PosixHop {
   readonly hop: Hop;
@@ -37,6 +43,8 @@ export interface PosixHop {
   examine?(result: Pick<RunResult, 'status' | 'stderr'>): void | Promise<void>;
   /** Ends a run early, where ending our side does not end the other. Bounded; never rejects. */
   cut?(words: readonly string[]): Promise<void>;
+  /** Another way to run some commands, tried first. */
+  quicker?(chain: Chain, run: Connection['run']): QuickerWay;
   /** Whether a written file goes to the disk before it takes its name; default true. */
   readonly durable?: boolean;
   /** Files are those of `base`: no need to go through programs. */
@@ -51,8 +59,12 @@ export function posixConnection(way: PosixHop): Connection {
 
   const run = async (argv: readonly string[], options: RunOptions = {}): Promise<RunResult> => {
     checkArgv(argv);
+    if (options.cwd !== undefined) checkPath(options.cwd);
+    return (await quicker?.run(argv, options)) ?? (await runAsEver(argv, options));
+  };
+
+  const runAsEver = async (argv: readonly string[], options: RunOptions = {}): Promise<RunResult> => {
     const { env, cwd, ...rest } = options;
-    if (cwd !== undefined) checkPath(cwd);
     const wrapped = await way.wrap(argv, { env, cwd, ...(rest.ownFiles === true ? { ownFiles: true } : {}) });
     const plain = isWords(wrapped);
     const words = plain ? wrapped : wrapped.words;
@@ -130,6 +142,7 @@ export function posixConnection(way: PosixHop): Connection {
     if (result.status !== 0) throw posixFileError('write', path, result, chain);
   };
 
+  const quicker = way.quicker?.(chain, runAsEver);
   const connection: Connection = {
     chain,
     kind: 'posix',
@@ -138,6 +151,7 @@ export function posixConnection(way: PosixHop): Connection {
     writeFile: way.sameFiles === true ? (path, content, options) => base.writeFile(path, content, options) : writeFile,
     ...(base.data === undefined ? {} : { data: base.data }),
     async [Symbol.asyncDispose]() {
+      await quicker?.close();
       await way.close?.();
     },
   };

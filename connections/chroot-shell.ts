@@ -1,7 +1,8 @@
 /**
  * The hop `chroot.shell`: a root below this one, as root, from the outside (no program of ours is needed inside). Every
- * command gets its namespaces and mounts (_chroot.ts), and nothing is left of them when it ends. If it is asked for, half of
- * them are prepared by a process that the first command starts and the end of the connection ends.
+ * command gets its namespaces and mounts (_chroot.ts), and nothing is left of them when it ends. If it is asked for (`held`), half
+ * of them are prepared by a process that the first command starts and the end of the connection ends, and commands that look at
+ * files or change them share one shell (_staying-shell.ts).
  *
  * What a program writes comes to us over a socket, as Node has it: inside, a redirection to /dev/stderr fails (ENXIO),
  * while writing to the descriptor (`>&2`) works.
@@ -21,6 +22,7 @@ import {
   throwSetupError,
 } from './_chroot.ts';
 import { assignment, posixConnection, withEnvironment } from './_posix.ts';
+import { StayingShell } from './_staying-shell.ts';
 import type { Connection, Hop } from './connection.ts';
 
 /**
@@ -51,6 +53,7 @@ export async function openChrootShell(
       return [...enter, 'env', '-i', ...variables, 'chroot', '--', '.', ...inner];
     },
     examine: (result) => throwSetupError(hop, result),
+    ...(options.held === true ? { quicker: (chain, run) => new StayingShell(chain, run) } : {}),
     close: () => root.close(),
   });
   setAttribute(connection, HAS_SERVICES, false);

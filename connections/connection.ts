@@ -50,8 +50,9 @@ export interface RunOptions {
   /** More output than this on one stream ends the run with an error; default 256 MiB. */
   readonly maxOutputBytes?: number;
   /**
-   * Show the command the far end's own files where a hop covers some for convenience: a chroot's /etc/resolv.conf is
-   * otherwise that of its outside. For commands that look at such files or change them.
+   * The command looks at files of the far end or changes them, and does nothing else. It sees the far end's own where a hop
+   * covers some for convenience: a chroot's /etc/resolv.conf is otherwise that of its outside. What it leaves running is ended,
+   * and a hop may run it with less around it: a held chroot does.
    */
   readonly ownFiles?: true;
   /** Gets each chunk as it comes, besides what the result collects. A promise holds the program back until it settles. */

@@ -28,7 +28,7 @@ import { Guard } from './_guard.ts';
 import { localNative } from './native.ts';
 
 /** Most output that a run collects unless the caller allows another amount. */
-const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
+export const MAX_OUTPUT_BYTES: number = 256 * 1024 * 1024;
 
 /** How long a pipe may stay open without a byte after the program ended (a daemon may have inherited it), and in all. */
 const PIPE_GRACE_MS = 500;

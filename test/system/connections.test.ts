@@ -268,6 +268,7 @@ const c = await openChroot(await openChain([['local'], ['sudo']]), { into, held:
 console.log('ready');
 for (;;) await Promise.all([
   c.run(['sh', '-c', 'setsid sleep 12345 & sleep 0.02']),
+  c.run(['sh', '-c', 'setsid sleep 12345 & sleep 0.02'], { ownFiles: true }),
   c.writeFile('/root/file', 'x'.repeat(100_000), { mode: 0o600 }),
 ]);
 `;
@@ -317,6 +318,65 @@ test('a held chroot: what commands see of each other is nothing, as in one that 
   }
   assert.deepEqual(await leftoversAfter(root, 2000), []);
 });
+
+test(
+  'a held chroot: commands that look at files or change them share a shell, and see nothing of each other',
+  OPTIONS,
+  async () => {
+    const OWN = { ownFiles: true } as const;
+    const bytes = Buffer.from(Array.from({ length: 65_000 }, (_, index) => (index % 255) + 1));
+    {
+      await using held = await openChroot(openLocal(), { into: root, held: true });
+      // The same shell: its process is the parent of all.
+      const parent = async (): Promise<string> =>
+        text(await held.run(['sh', '-c', 'readlink /proc/$PPID/ns/pid'], OWN));
+      const first = await parent();
+      assert.equal(await parent(), first);
+      const script = 'cat; printf "%s\\0" "$PWD" "$VALUE" "$@" >&2; exit 3';
+      const words = ['', '-n', "it's", '\n', '$(id)', '\\', 'ü', ' *'];
+      const options = { ...OWN, cwd: '/usr/share', env: { VALUE: "a'b\n" }, input: bytes, okStatus: [3] };
+      const ended = await held.run(['sh', '-c', script, 'sh', ...words], options);
+      assert.deepEqual(Buffer.from(ended.stdout), bytes);
+      assert.deepEqual(Buffer.from(ended.stderr).toString().split('\0'), ['/usr/share', "a'b\n", ...words, '']);
+      for (const content of [bytes, randomBytes(5000), Buffer.concat([bytes, bytes]), Buffer.from('')]) {
+        await held.writeFile('/root/file', content, { mode: 0o640 });
+        assert.deepEqual(Buffer.from(await held.readFile('/root/file')), content);
+      }
+      await assert.rejects(held.readFile('/none'), (error) => error instanceof FileError && error.code === 'ENOENT');
+      await held.run(['sh', '-c', 'sleep 12345 & setsid sleep 12345 & export LEFT=x'], OWN);
+      const look = 'cat /proc/[0-9]*/comm | grep sleep; echo "$LEFT"; ls /dev/shm';
+      assert.equal(text(await held.run(['sh', '-c', look], OWN)), '\n');
+      await held.run(['sh', '-c', 'echo x >/dev/shm/c'], OWN);
+      assert.equal(text(await held.run(['ls', '/dev/shm'], OWN)), '');
+      // Two at once, of which one has to go another way.
+      const both = await Promise.all(
+        ['a', 'b'].map((word) => held.run(['sh', '-c', 'sleep 0.1; echo "$0"', word], OWN)),
+      );
+      assert.deepEqual(both.map(text), ['a\n', 'b\n']);
+      await assert.rejects(
+        held.run(['sh', '-c', 'echo begun; setsid sleep 12345'], { ...OWN, timeoutMs: 300 }),
+        (error) =>
+          error instanceof CommandError &&
+          error.failure === 'timeout' &&
+          text({ status: 0, stderr: bytes, stdout: error.stdout }) === 'begun\n',
+      );
+      await assert.rejects(held.run(['sh', '-c', 'kill -KILL $PPID; sleep 9'], OWN), CommandError);
+      const control = new AbortController();
+      setTimeout(() => control.abort(), 100);
+      await assert.rejects(
+        held.run(['sleep', '12345'], { ...OWN, signal: control.signal }),
+        (error) => error instanceof CommandError && error.failure === 'aborted',
+      );
+      await assert.rejects(
+        held.run(['sh', '-c', 'yes | head -c 100000'], { ...OWN, maxOutputBytes: 1000 }),
+        (error) => error instanceof CommandError && error.failure === 'output',
+      );
+      assert.equal((await held.run(['sh', '-c', 'kill -TERM $$'], { ...OWN, okStatus: 'any' })).status, 143);
+      assert.equal((await held.run(['no-such-program'], { ...OWN, okStatus: 'any' })).status, 127);
+    }
+    assert.deepEqual(await leftoversAfter(root, 2000), []);
+  },
+);
 
 test(
   'a held chroot whose holder was killed is prepared again; a root that cannot be is told as ever',
