@@ -2,7 +2,7 @@
 import { join, relative } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { type Item, type Pruned, type PruneOptions, pruneWork } from '../image/prune.ts';
-import { prunePublished } from '../image/prune-published.ts';
+import { prunePublished } from '../image/publish/prune-published.ts';
 import { countOf } from './count-of.ts';
 
 interface PruneFlags {

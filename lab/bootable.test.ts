@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatBootConfigs } from '../image/boot-config.ts';
+import { formatBootConfigs } from '../image/publish/boot-config.ts';
 import { parseKernelLine } from './bootable.ts';
 
 test('parseKernelLine() reads back what publishing wrote', () => {

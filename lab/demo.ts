@@ -19,7 +19,7 @@ import type { Accelerator, Firmware } from '../host/qemu.ts';
 import { buildImage } from '../image/build.ts';
 import type { BuiltImage } from '../image/built-image.ts';
 import { buildHost } from '../image/hosts/build-host.ts';
-import { publishImage } from '../image/publish.ts';
+import { publishImage } from '../image/publish/publish.ts';
 import { type CreatedMachine, createMachine } from '../machines/create.ts';
 import { BMAKE, publishBmake } from '../toolchains/bmake.ts';
 import { TOOLCHAIN_LIST } from '../toolchains/publish.ts';

@@ -7,8 +7,8 @@
 import { copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuiltImage } from '../../image/built-image.ts';
-import { DNSMASQ_CONF } from '../../image/dhcp-config.ts';
-import { publishImage } from '../../image/publish.ts';
+import { DNSMASQ_CONF } from '../../image/publish/dhcp-config.ts';
+import { publishImage } from '../../image/publish/publish.ts';
 import { acceleratorArgs } from '../../lab/accelerator.ts';
 import { formatBootScript } from '../../lab/bootable.ts';
 import { Guest } from '../../lab/guest.ts';

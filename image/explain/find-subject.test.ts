@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { formatImageManifest, type ImageManifest } from '../../manifests/image-manifest.ts';
 import { formatPackageLock } from '../../manifests/package-lock.ts';
 import { formatBuiltImage } from '../built-image.ts';
-import { formatPublication, PUBLICATION_JSON } from '../publication.ts';
+import { formatPublication, PUBLICATION_JSON } from '../publish/publication.ts';
 import { CONTENTS_JSON, formatContents } from '../trace.ts';
 import { findSubject } from './find-subject.ts';
 

@@ -7,8 +7,8 @@ import { dirname, join } from 'node:path';
 import { type ImageManifest, parseImageManifest } from '../../manifests/image-manifest.ts';
 import { type PackageLock, parsePackageLock } from '../../manifests/package-lock.ts';
 import { findImage, IMAGE_JSON, readImage } from '../built-image.ts';
-import { PUBLICATION_JSON, parsePublication } from '../publication.ts';
-import { PUBLISHED } from '../published-version.ts';
+import { PUBLICATION_JSON, parsePublication } from '../publish/publication.ts';
+import { PUBLISHED } from '../publish/published-version.ts';
 import { type Contents, CONTENTS_JSON, parseContents } from '../trace.ts';
 
 /** A package by name and version. */

@@ -16,7 +16,7 @@ import { type Process, start } from '../../connections/process.ts';
 import { type TaskView, taskViewSchema } from '../../controller/task-view.ts';
 import { buildImage } from '../../image/build.ts';
 import { buildHost } from '../../image/hosts/build-host.ts';
-import { publishImage } from '../../image/publish.ts';
+import { publishImage } from '../../image/publish/publish.ts';
 import { acceleratorArgs, findAccelerator } from '../../lab/accelerator.ts';
 import { makeStateDisk } from '../../lab/disks.ts';
 import { Guest } from '../../lab/guest.ts';

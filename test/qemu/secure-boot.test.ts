@@ -12,7 +12,7 @@ import { openLocal } from '../../connections/local.ts';
 import { findMirror } from '../../host/apt.ts';
 import { buildImage } from '../../image/build.ts';
 import { buildHost } from '../../image/hosts/build-host.ts';
-import { publishImage } from '../../image/publish.ts';
+import { publishImage } from '../../image/publish/publish.ts';
 import { Guest } from '../../lab/guest.ts';
 import { type Lab, openLab } from '../../lab/lab.ts';
 import { waitForStatus } from '../../lab/status.ts';

@@ -14,7 +14,7 @@ import { inspectImage, type Inspection } from '../../image/explain/inspect.ts';
 import { explainPath } from '../../image/explain/why.ts';
 import { untraced } from '../../image/explain/summary.ts';
 import { CONTENTS_JSON } from '../../image/trace.ts';
-import { publishImage } from '../../image/publish.ts';
+import { publishImage } from '../../image/publish/publish.ts';
 import { INPUTS, type Inputs, openSmallImage, type SmallImage } from './_small-image.ts';
 
 const PROGRAM = join(import.meta.dirname, '../../cli/main.ts');

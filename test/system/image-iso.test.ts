@@ -7,10 +7,10 @@ import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openLocal } from '../../connections/local.ts';
 import type { BuiltImage } from '../../image/built-image.ts';
-import { IsoError, writeIso } from '../../image/iso.ts';
-import { publishImage } from '../../image/publish.ts';
-import { rollBack } from '../../image/rollback.ts';
-import { buildUki } from '../../image/uki.ts';
+import { IsoError, writeIso } from '../../image/publish/iso.ts';
+import { publishImage } from '../../image/publish/publish.ts';
+import { rollBack } from '../../image/publish/rollback.ts';
+import { buildUki } from '../../image/publish/uki.ts';
 import { formatImageManifest } from '../../manifests/image-manifest.ts';
 
 const STUB = '/usr/lib/systemd/boot/efi/linuxx64.efi.stub';

@@ -1,14 +1,14 @@
 /** A version in a published folder: `versions/<build id>/`. It is there complete or not at all. */
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type ImageManifest, parseImageManifest } from '../manifests/image-manifest.ts';
-import { ManifestError } from '../manifests/manifest.ts';
-import { type MinisignSecretKey, signMinisign } from '../manifests/minisign.ts';
-import { formatSha256Sums, parseSha256Sums } from '../manifests/sha256sums.ts';
-import { replaceFile, sha256Of, syncPath } from './_files.ts';
-import { type BuiltImage, DamagedImageError } from './built-image.ts';
+import { type ImageManifest, parseImageManifest } from '../../manifests/image-manifest.ts';
+import { ManifestError } from '../../manifests/manifest.ts';
+import { type MinisignSecretKey, signMinisign } from '../../manifests/minisign.ts';
+import { formatSha256Sums, parseSha256Sums } from '../../manifests/sha256sums.ts';
+import { replaceFile, sha256Of, syncPath } from '../_files.ts';
+import { type BuiltImage, DamagedImageError } from '../built-image.ts';
 import { formatSbom } from './sbom.ts';
-import { CONTENTS_JSON } from './trace.ts';
+import { CONTENTS_JSON } from '../trace.ts';
 
 /** The published names (spec of the build host, "Published files"). */
 export const PUBLISHED = {

@@ -1,5 +1,5 @@
 /** `dhcp/dnsmasq.conf` of a published folder: what DHCP has to say so that hosts boot from it. */
-import { formatBootOptions } from '../host/dnsmasq.ts';
+import { formatBootOptions } from '../../host/dnsmasq.ts';
 import { type BootLoaders, findBootFiles } from './boot-loaders.ts';
 
 /** Its path in the published folder. */

@@ -17,12 +17,12 @@
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { MinisignSecretKey } from '../manifests/minisign.ts';
+import type { MinisignSecretKey } from '../../manifests/minisign.ts';
 import { hostConfigPaths } from './boot-config.ts';
 import type { BootLoaders } from './boot-loaders.ts';
 import { planBoot } from './boot-plan.ts';
 import { checkPrograms } from './boot-programs.ts';
-import type { BuiltImage } from './built-image.ts';
+import type { BuiltImage } from '../built-image.ts';
 import type { Publication, PublicationSettings, UkiSettings } from './publication.ts';
 import { explainWriting, lockFolder, readPublication } from './published-folder.ts';
 import { findLeftOver, isComplete, signVersion, VERSIONS_KEPT, writeVersion } from './published-version.ts';

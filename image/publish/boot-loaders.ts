@@ -15,9 +15,9 @@
  */
 import { copyFile, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { Connection } from '../connections/connection.ts';
-import { BOOT_FILES, type BootFiles } from '../host/dnsmasq.ts';
-import { makeGrubImage } from '../host/grub.ts';
+import type { Connection } from '../../connections/connection.ts';
+import { BOOT_FILES, type BootFiles } from '../../host/dnsmasq.ts';
+import { makeGrubImage } from '../../host/grub.ts';
 
 /** Which loader each kind of firmware gets. */
 export interface BootLoaders {

@@ -4,8 +4,8 @@
  */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openLocal } from '../connections/local.ts';
-import { replaceFile, switchLink } from './_files.ts';
+import { openLocal } from '../../connections/local.ts';
+import { replaceFile, switchLink } from '../_files.ts';
 import { UKI, writeLoaders } from './boot-loaders.ts';
 import { type BootPlan, planBoot } from './boot-plan.ts';
 import { replaceIso, replaceUki } from './boot-programs.ts';

@@ -1,7 +1,7 @@
 /** Taking old versions out of a published folder. */
 import { join } from 'node:path';
-import { replaceFile } from './_files.ts';
-import { type Item, itemOf, type Pruned, type PruneOptions } from './prune.ts';
+import { replaceFile } from '../_files.ts';
+import { type Item, itemOf, type Pruned, type PruneOptions } from '../prune.ts';
 import { formatPublication, PUBLICATION_JSON } from './publication.ts';
 import { openPublished } from './published-folder.ts';
 import { findLeftOver, planRemoval, removeWhole } from './published-version.ts';

@@ -18,8 +18,8 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { copyFile, mkdir, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import type { Connection } from '../connections/connection.ts';
-import { makeBootableIso } from '../host/xorriso.ts';
+import type { Connection } from '../../connections/connection.ts';
+import { makeBootableIso } from '../../host/xorriso.ts';
 import { layOutFat } from './fat.ts';
 import { type SectionPlace, findSection } from './uki.ts';
 

@@ -1,5 +1,5 @@
 /** `buildos-sbom.spdx.json`: what an image is made of, as SPDX 2.3 (ISO/IEC 5962), from its manifest. */
-import type { ImageManifest, ImagePackage } from '../manifests/image-manifest.ts';
+import type { ImageManifest, ImagePackage } from '../../manifests/image-manifest.ts';
 
 /** A package or program in the SPDX form (clause 7). */
 interface SpdxPackage {

@@ -4,10 +4,10 @@ import { mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { BuiltImage } from './built-image.ts';
-import { parsePublicKey, parseSecretKey, verifyMinisign } from '../manifests/minisign.ts';
-import { formatImageManifest } from '../manifests/image-manifest.ts';
-import { DamagedImageError } from './built-image.ts';
+import type { BuiltImage } from '../built-image.ts';
+import { parsePublicKey, parseSecretKey, verifyMinisign } from '../../manifests/minisign.ts';
+import { formatImageManifest } from '../../manifests/image-manifest.ts';
+import { DamagedImageError } from '../built-image.ts';
 import { parsePublication } from './publication.ts';
 import { PublishError } from './publish-error.ts';
 import { prunePublished } from './prune-published.ts';
