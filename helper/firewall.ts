@@ -2,7 +2,7 @@
  * The machines' firewall, the nftables table `inet buildos`.
  *
  *     machine ── br1 ──► host: its own TFTP port; what belongs to a transfer; DNS, DHCP, ping. Nothing else
- *                   └──► outside: yes (NAT is networkd's). Another machine: no
+ *                   └──► outside: yes, from the host's address. Another machine: no
  *
  * A source address can be trusted here: a machine's namespace belongs to the host, so nobody in it can change the
  * address or open a raw socket. TFTP answers from a port of its own choice (its TID), and connection tracking is what
@@ -43,6 +43,10 @@ table inet ${TABLE} {
     iifname "${bridge}" meta nfproto ipv6 reject
     oifname "${bridge}" ct state established,related accept
     oifname "${bridge}" reject
+  }
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname != "${bridge}" ip saddr 169.254.0.0/16 masquerade
   }
 }
 `;

@@ -122,12 +122,11 @@ const UDEV_RULES = [
 const TMPFILES = ['systemd-nologin.conf'];
 
 /**
- * The devices that a boot waits for: disks, network cards, and the buses that they are found on (acpi: that of Hyper-V). All others,
- * with modules such as kvm (a fifth of the boot), sensors and watchdogs, are looked at when the host is up; a device that is
- * plugged in is seen at once, whatever it is.
+ * The devices that a boot waits for: disks, network cards, and the buses that they are found on (platform: that of Hyper-V, since
+ * Linux 6.4). All others, with modules such as kvm (a fifth of the boot), power buttons, sensors and watchdogs, are looked at when the
+ * host is up; a device that is plugged in is seen at once, whatever it is.
  */
 const EARLY_DEVICES = [
-  'acpi',
   'block',
   'mmc',
   'mmc_host',
@@ -136,7 +135,6 @@ const EARLY_DEVICES = [
   'nvme-subsystem',
   'pci',
   'platform',
-  'pnp',
   'scsi',
   'scsi_device',
   'scsi_host',

@@ -201,6 +201,38 @@ test('machines reach their own port on the host, not another one, and not each o
   assert.deepEqual(await leftovers(), []);
 });
 
+test("a machine reaches the outside, from the host's address there", OPTIONS, async () => {
+  const outside = `${NETNS}-out`;
+  await makeNetns(local, outside);
+  try {
+    const uplink = ['ip', 'link', 'add', 'out0', 'type', 'veth', 'peer', 'name', 'out1', 'netns', outside];
+    await bridge.run(uplink);
+    await addAddress(bridge, 'out0', '192.0.2.1/24');
+    await bridge.run(['ip', 'link', 'set', 'out0', 'up']);
+    await bridge.run(['sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward']);
+    await local.run(['ip', '-netns', outside, 'address', 'add', '192.0.2.2/24', 'dev', 'out1']);
+    await local.run(['ip', '-netns', outside, 'link', 'set', 'out1', 'up']);
+    const build = nextBuild();
+    await ask({ verb: 'machine.snapshot', volume: VOLUME, machine: MACHINE, build });
+    await ask(startOf(build, 1));
+    const script = `
+      const socket = require('node:dgram').createSocket('udp4', (_, from) => {
+        console.log('from ' + from.address);
+        socket.send('last', from.port, from.address);
+      });
+      socket.bind(30000, '192.0.2.2', () => console.log('listens'));`;
+    await using server = await start(['nsenter', `--net=/run/netns/${outside}`, '--', process.execPath, '-e', script]);
+    await server.stdout.waitFor(/^listens$/, { timeoutMs: 20_000 });
+    assert.equal(await reaches(netnsName(build), '192.0.2.2', 30_000), 'answer');
+    await server.stdout.waitFor(/^from 192\.0\.2\.1$/, { timeoutMs: 20_000 });
+    await server.stop(100);
+    await ask({ verb: 'machine.delete', volume: VOLUME, build });
+    assert.deepEqual(await leftovers(), []);
+  } finally {
+    await local.run(['ip', 'netns', 'delete', outside], { okStatus: 'any' });
+  }
+});
+
 test('without a firewall no machine starts', OPTIONS, async () => {
   const build = nextBuild();
   await ask({ verb: 'machine.snapshot', volume: VOLUME, machine: MACHINE, build });
