@@ -25,7 +25,7 @@ export type Need =
 /** Packages of Debian 12 and 13, by what uses them. */
 const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
   /** Roots, the initrd and its compressed payload. */
-  image: ['mmdebstrap', 'debian-archive-keyring', 'gpgv', 'squashfs-tools', 'xz-utils', 'kmod', 'binutils'],
+  image: ['debian-archive-keyring', 'gpgv', 'squashfs-tools', 'xz-utils', 'kmod', 'binutils'],
   /** Unified kernel images, and their signatures. */
   uki: ['systemd-boot-efi', 'sbsigntool', 'openssl'],
   /** Boot loaders that are published. */
