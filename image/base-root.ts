@@ -26,6 +26,8 @@ export interface BaseRootOptions extends Omit<FetchOptions, 'cache'> {
   readonly code: string;
   readonly workshop: () => Promise<Workshop>;
   readonly onStep?: (step: string) => void;
+  /** Told the folder of a root whose kernel modules are indexed, in the workshop, while packages are configured. Read-only. */
+  readonly onIndexed?: (folder: string) => void;
   /** Told the folder of a root that was made, in the workshop, before it is in the cache. Read-only. */
   readonly onRoot?: (folder: string) => void;
 }
@@ -70,6 +72,7 @@ export async function findOrMakeBaseRoot(
       packages,
       stages: { store, code, lock },
       ...(options.onStep && { onStep: options.onStep }),
+      ...(options.onIndexed && { onIndexed: options.onIndexed }),
       ...signal,
     });
     await removeOldPackages(folder, { sinceMs });

@@ -37,6 +37,8 @@ export interface BootstrapOptions extends ReadPackagesOptions {
   readonly stages: StageCache;
   readonly signal?: AbortSignal;
   readonly onStep?: (step: string) => void;
+  /** Told the folder of the root when its kernel modules are indexed, while packages are configured. */
+  readonly onIndexed?: (folder: string) => void;
 }
 
 /**
@@ -108,7 +110,8 @@ async function install(workshop: Workshop, options: BootstrapOptions, packages: 
   const binds = diverting.length > 0 && { binds: `${dirname(debs[0] ?? '/')}:/mnt` };
   await using chain = await openChain([...workshop.chain, ['chroot', { into: root, network: false, ...binds }]]);
   const chroot = atEpoch(chain);
-  await using _ = await runAhead(on, { path: root, seen: seen(root) });
+  await using ahead = await runAhead(on, { path: root, seen: seen(root) });
+  void ahead.indexed?.then(() => options.onIndexed?.(root));
   try {
     step('preinst');
     await runPreinst(chroot, unpacked, signal);

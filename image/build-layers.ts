@@ -6,36 +6,15 @@ import { emptyAttrs, excludedPaths } from '../properties/host-attrs.ts';
 import { type HostDefinition, definitionDigest } from '../properties/host-definition.ts';
 import { type PropertyApplication, readRegistered } from '../properties/property.ts';
 import { type ApplyOptions, applyProperties, OUTCOMES_SCHEMA, type PropertyOutcome } from './apply-properties.ts';
-import { baseRootKey, findOrMakeBaseRoot, mountBaseRoot } from './base-root.ts';
+import type { BuildContext } from './build-context.ts';
 import type { Inputs } from './build-inputs.ts';
+import { isKernelOf, type KeptModules, type PreparedKernel, prepareKernel } from './kernel-tree.ts';
 import { packPackages } from './layers.ts';
-import type { PackageLock } from '../manifests/package-lock.ts';
-import { type Archives, withMirror } from './lock.ts';
 import { classesOf } from './module-classes.ts';
-import { once } from './once.ts';
-import { type Entry, keyOf, type Store } from './store.ts';
+import type { PackagesRoot } from './packages-root.ts';
+import { type Entry, keyOf } from './store.ts';
 import { recordPackages } from './trace-packages.ts';
 import type { Workshop } from './workshop.ts';
-
-/** What the steps of a build have in common. */
-export interface BuildContext {
-  readonly store: Store;
-  readonly signal: { readonly signal?: AbortSignal };
-  /** Opened when it is first asked for. */
-  readonly workshop: () => Promise<Workshop>;
-  say(line: string): void;
-  /** A step begins that is not in the cache. */
-  step(name: string): void;
-  /** Notes how long it takes. */
-  timed<T extends { readonly cached: boolean }>(name: string, act: () => Promise<T>): Promise<T>;
-}
-
-/** Where packages come from. */
-export interface PackageOrigin {
-  readonly mirror?: string;
-  readonly snapshot?: string | undefined;
-  readonly archives?: Archives;
-}
 
 /** Finds the layers in the cache, or makes them; the lowest first. */
 export async function findOrMakeLayers(
@@ -51,88 +30,44 @@ export async function findOrMakeLayers(
   return { layers: [lowest, ...others], properties: others.flatMap(outcomesOf) };
 }
 
-/** The root of packages, mounted read-only in the workshop when it is first asked for. */
-export class PackagesRoot {
-  readonly key: string;
-  /** Where it is. One that is made here is used at once, while it is put into the cache. */
-  readonly folder: () => Promise<string>;
-  readonly #store: Store;
-  readonly #given = new AbortController();
-  #kept: Promise<unknown> | undefined;
-
-  /** @param what.code - digest of the code that makes it */
-  constructor(
-    context: BuildContext,
-    what: { readonly lock: PackageLock; readonly code: string; readonly from: PackageOrigin },
-  ) {
-    const { lock, code, from } = what;
-    const { signal } = context.signal;
-    this.key = baseRootKey(lock, code);
-    this.#store = context.store;
-    const early = Promise.withResolvers<string>();
-    this.folder = once(async () => {
-      const made = context.timed('root of packages', () =>
-        findOrMakeBaseRoot({
-          store: context.store,
-          lock: withMirror(lock, from.mirror),
-          code,
-          workshop: context.workshop,
-          ...('snapshot' in from && { snapshot: from.snapshot }),
-          offline: from.archives === 'offline',
-          signal: AbortSignal.any([this.#given.signal, ...(signal === undefined ? [] : [signal])]),
-          onProgress: (line) => context.say(line),
-          onStep: (step) => context.step(step),
-          onRoot: early.resolve,
-        }),
-      );
-      this.#kept = made;
-      const found = async (): Promise<string> => {
-        const { entry, cached } = await made;
-        return cached ? await mountBaseRoot(await context.workshop(), entry) : await early.promise;
-      };
-      return await Promise.race([early.promise, found()]);
-    });
-  }
-
-  /**
-   * Makes it before it is asked for, unless it is in the cache: then it may be that nothing has to be done at all.
-   *
-   * @returns whether it is made
-   */
-  async begin(): Promise<boolean> {
-    if ((await this.#store.find('roots', this.key)) !== undefined) return false;
-    // Who asks for it hears what went wrong.
-    this.folder().catch(() => undefined);
-    return true;
-  }
-
-  /** It is in the cache, if it was asked for. */
-  async settled(): Promise<void> {
-    await this.#kept;
-  }
-
-  /** Nobody will ask for it any more. */
-  async abandon(): Promise<void> {
-    this.#given.abort();
-    await this.settled().catch(() => undefined);
-  }
-}
-
 async function layerOfPackages(context: BuildContext, inputs: Inputs, root: PackagesRoot): Promise<Entry> {
   const { attrs, code, tools, hardware, encoding } = inputs;
   const modules = { classes: classesOf(hardware, attrs.kernelClasses), wanted: attrs.kernelModules };
-  const packing = { excludes: excludedPaths(attrs), modules, compression: encoding.root };
-  const key = keyOf({ kind: 'packages 3', rootKey: root.key, code: code.layers, tools, packing });
+  const packing = { excludes: excludedPaths(attrs), compression: encoding.root };
+  const key = keyOf({
+    kind: 'packages 3',
+    rootKey: root.key,
+    code: code.layers,
+    tools,
+    packing: { ...packing, modules },
+  });
   const { entry } = await context.timed('layer of packages', () =>
     context.store.findOrMake('layers', key, async (out) => {
-      const folder = await root.folder();
       const workshop = await context.workshop();
+      const early = await prepareEarly(workshop, root, { out, modules });
+      const folder = await root.folder();
       context.step('pack packages');
+      const kernel =
+        early !== undefined && (await isKernelOf(workshop, folder, early))
+          ? early
+          : await prepareKernel(workshop, { root: folder, out, modules });
       await recordPackages(workshop.seen(folder), out);
-      return { ...(await packPackages(workshop, { root: folder, out, ...packing, ...context.signal })) };
+      return { ...(await packPackages(workshop, { root: folder, out, kernel, ...packing, ...context.signal })) };
     }),
   );
   return entry;
+}
+
+/** While packages are configured: one script runs after the other then, and a core has nothing to do. */
+async function prepareEarly(
+  workshop: Workshop,
+  root: PackagesRoot,
+  options: { readonly out: string; readonly modules: KeptModules },
+): Promise<PreparedKernel | undefined> {
+  const folder = await root.indexed();
+  if (folder === undefined) return undefined;
+  // What it lacks may come, and is asked for again when all is configured.
+  return await prepareKernel(workshop, { root: folder, ...options }).catch(() => undefined);
 }
 
 /** That of the definition, and above it that of the programs at its end, if there are any. */

@@ -22,7 +22,8 @@ import { hostAttrs, type HostDefinition } from '../properties/host-definition.ts
 import type { Wire } from '../properties/image.ts';
 import type { PropertyOutcome } from './apply-properties.ts';
 import { buildIdOf, bundlePrograms, codeOf, type ImageDefinition, type Inputs, rootCode } from './build-inputs.ts';
-import { type BuildContext, findOrMakeLayers, PackagesRoot } from './build-layers.ts';
+import type { BuildContext } from './build-context.ts';
+import { findOrMakeLayers } from './build-layers.ts';
 import { findResult, writeImage } from './build-result.ts';
 import type { BuiltImage } from './built-image.ts';
 import { DiskFullError, isDiskFull, nameFullDisk, RamFullError } from './disk-full.ts';
@@ -33,6 +34,7 @@ import { type Archives, checkLock, chooseFromArchives, debianArchives } from './
 import { findOrPackNode, findOrStripNode } from './node-runtime.ts';
 import type { Hardware } from './module-classes.ts';
 import { once } from './once.ts';
+import { PackagesRoot } from './packages-root.ts';
 import { DamagedEntryError, type Entry, Store } from './store.ts';
 import { type Timing, Timings } from './timings.ts';
 import { findTools } from './tools.ts';
@@ -142,29 +144,26 @@ class Build {
     }
   }
 
-  #context(stack: AsyncDisposableStack): BuildContext & { opened?: Workshop } {
+  #context(stack: AsyncDisposableStack): BuildContext {
     const { ram, ramMiB } = this.#options;
-    const context: BuildContext & { opened?: Workshop } = {
+    let opened: Workshop | undefined;
+    return {
       store: this.#store,
       signal: this.#signal,
       workshop: once(async () => {
         const use = { ...(ram !== undefined && { ram }), ...(ramMiB && { ramMiB }) };
-        context.opened = stack.use(await openWorkshop(join(this.#work, 'tmp'), use));
-        return context.opened;
+        opened = stack.use(await openWorkshop(join(this.#work, 'tmp'), use));
+        return opened;
       }),
+      openedWorkshop: () => opened,
       say: (line) => this.#options.onProgress?.(line),
       step: (name) => this.#options.onStep?.(name),
       timed: (name, act) => this.#timings.measure(name, act, ({ cached }) => cached),
     };
-    return context;
   }
 
   /** @param begun - the root of packages, where it is made already */
-  async #build(
-    local: Connection,
-    context: BuildContext & { readonly opened?: Workshop },
-    begun?: PackagesRoot,
-  ): Promise<BuildResult> {
+  async #build(local: Connection, context: BuildContext, begun?: PackagesRoot): Promise<BuildResult> {
     const cache = this.#store.folder;
     const [programs, node] = await this.#timed('programs', () =>
       Promise.all([bundlePrograms(this.#store), findOrStripNode(local, { cache })]),
@@ -196,7 +195,7 @@ class Build {
     // Also when one fails: nothing goes on behind the back of who hears of it.
     await Promise.allSettled(both);
     const [{ entry: nodeSystem }, { layers, properties }] = await Promise.all(both).catch(async (error: unknown) => {
-      throw await nameFullDisk(context.opened, error);
+      throw await nameFullDisk(context.openedWorkshop(), error);
     });
     context.say(`Packing ${buildId}`);
     const parts = { buildId, layers, nodeSystem, properties };

@@ -11,6 +11,7 @@ const TIMEOUT_MS = 10 * 60_000;
 /** Words: id, package, architecture, three at a time. */
 const PREINST = `
 cd /
+export PATH="${AHEAD_FOLDER}:$PATH"
 export DPKG_ROOT= DPKG_ADMINDIR=/var/lib/dpkg DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1
 while [ $# -ge 3 ]; do
   export DPKG_MAINTSCRIPT_PACKAGE="$2" DPKG_MAINTSCRIPT_ARCH="$3"

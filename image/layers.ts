@@ -10,21 +10,16 @@
  * An upper layer holds what it changes only, and whiteouts for what it removes, as overlayfs writes them
  * (Documentation/filesystems/overlayfs.rst). So a file of ours that changes rewrites some kilobytes of squashfs.
  */
-import { copyFile, glob, readdir, readFile, writeFile } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
+import { copyFile, glob, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Connection, text } from '../connections/connection.ts';
-import { depmod } from '../host/depmod.ts';
+import { text } from '../connections/connection.ts';
 import { type Compression, makeSquashfs } from '../host/squashfs.ts';
 import { EPOCH_SECONDS } from './epoch.ts';
-import { chooseModules, loadOrder, type ModuleIndex, moduleName } from './kernel-modules.ts';
-import type { ModuleClass } from './module-classes.ts';
+import type { PreparedKernel } from './kernel-tree.ts';
 import { NODE_LIBRARIES, NODE_LOADER } from './node-runtime.ts';
+import { PackError } from './pack-error.ts';
 import { type Entry, fileOf } from './store.ts';
 import type { Workshop } from './workshop.ts';
-
-/** Modules that stage 1 loads to reach the root; those that are built in are left out. */
-const STAGE1_MODULES = ['loop', 'overlay', 'squashfs'] as const;
 
 /** Names of the files that a layer consists of. */
 export const LAYER_FILES = {
@@ -46,48 +41,25 @@ export interface LayerOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A root that cannot be packed. */
-export class PackError extends Error {
-  override readonly name = 'PackError';
-  readonly hint: string;
-
-  constructor(message: string, hint: string) {
-    super(message);
-    this.hint = hint;
-  }
-}
-
 /**
- * Packs the root made of packages, and takes out of it what boots: kernel, stage 1's modules, what Node needs.
+ * Packs the root made of packages, and takes out of it what boots.
  *
  * @param root - in the workshop; not changed
- * @param out - an empty folder, as this process sees it
+ * @param out - the folder of `kernel`, as this process sees it
+ * @param kernel - takes the place of the root's modules
  * @returns facts: the kernel's release, the modules of stage 1 in the order to load them, bytes before compression
  * @throws {PackError} when the root lacks something that every image needs, by name
  */
 export async function packPackages(
   workshop: Workshop,
-  options: LayerOptions & {
-    readonly root: string;
-    readonly out: string;
-    readonly modules: { readonly classes: readonly ModuleClass[]; readonly wanted: readonly string[] };
-  },
+  options: LayerOptions & { readonly root: string; readonly out: string; readonly kernel: PreparedKernel },
 ): Promise<{ readonly kernelRelease: string; readonly modules: string; readonly rootBytes: string }> {
   const { on, seen } = workshop;
-  const { root, out } = options;
-  const release = await kernelRelease(seen(root));
-  const folder = `usr/lib/modules/${release}`;
-  const index = await readIndex(seen(root), folder);
-  await copyFile(join(seen(root), 'boot', `vmlinuz-${release}`), join(out, LAYER_FILES.kernel));
-  const modules = await copyModules(on, join(root, folder), loadOrder(index.dep, STAGE1_MODULES), out);
+  const { root, out, kernel } = options;
   await copyRuntime(seen(root), out);
-
-  const tree = `${workshop.folder}/kernel-modules`;
-  const keep = chooseModules(index, { release, ...options.modules });
-  await keepModules(on, { from: join(root, folder), tree, release, keep });
   const exclude = await findExcluded(seen(root), options.excludes);
-  const covered = join(root, folder);
-  await on.run(['mount', '--bind', join(tree, folder), covered]);
+  const covered = join(root, kernel.folder);
+  await on.run(['mount', '--bind', kernel.kept, covered]);
   try {
     await makeSquashfs(on, {
       folder: root,
@@ -101,7 +73,7 @@ export async function packPackages(
     await on.run(['umount', covered]);
   }
   const rootBytes = await sizeOf(workshop, join(out, LAYER_FILES.root));
-  return { kernelRelease: release, modules: modules.join(' '), rootBytes: String(rootBytes) };
+  return { kernelRelease: kernel.release, modules: kernel.modules.join(' '), rootBytes: String(rootBytes) };
 }
 
 /**
@@ -208,48 +180,6 @@ tar --create --directory "$0" --sort=name --xattrs --xattrs-include=security.cap
   --xattrs-include=trusted.overlay.opaque . |
   tar --extract --directory "$1" --numeric-owner --preserve-permissions --xattrs --xattrs-include='*'`;
 
-async function kernelRelease(root: string): Promise<string> {
-  const kernels = (await readdir(join(root, 'boot')).catch(() => [])).filter((name) => name.startsWith('vmlinuz-'));
-  const [kernel] = kernels;
-  if (kernel === undefined || kernels.length > 1) {
-    throw new PackError(
-      `Cannot pack the root: ${kernels.length} kernels in /boot (${kernels.join(', ') || 'none'}), one is needed`,
-      'put exactly one kernel among the packages, such as linux-image-amd64',
-    );
-  }
-  return kernel.slice('vmlinuz-'.length);
-}
-
-/** depmod's index, and what comes with it; a kernel's package may bring less than Debian's. */
-async function readIndex(root: string, folder: string): Promise<ModuleIndex> {
-  const read = async (name: string): Promise<string> => await readFile(join(root, folder, name), 'utf8');
-  const readIfThere = async (name: string): Promise<string> => await read(name).catch(() => '');
-  const dep = await read('modules.dep').catch(() => {
-    throw new PackError(
-      `Cannot pack the root: /${folder}/modules.dep is missing`,
-      'is depmod run by the kernel package?',
-    );
-  });
-  const [softdep, alias, builtin] = await Promise.all([
-    readIfThere('modules.softdep'),
-    readIfThere('modules.alias'),
-    readIfThere('modules.builtin'),
-  ]);
-  return { dep, softdep, alias, builtin };
-}
-
-/** Kernel modules as the kernel takes them; Debian ships them packed with xz. */
-async function copyModules(on: Connection, folder: string, paths: readonly string[], out: string): Promise<string[]> {
-  const names: string[] = [];
-  for (const path of paths) {
-    const name = `${moduleName(path)}.ko`;
-    const unpack = path.endsWith('.xz') ? ['xz', '--decompress', '--stdout'] : ['cat'];
-    await writeFile(join(out, LAYER_FILES.module(name)), (await on.run([...unpack, join(folder, path)])).stdout);
-    names.push(name);
-  }
-  return names;
-}
-
 /** What stage 1 needs besides Node itself. */
 async function copyRuntime(root: string, out: string): Promise<void> {
   const files: readonly (readonly [string, string])[] = [
@@ -266,31 +196,6 @@ async function copyRuntime(root: string, out: string): Promise<void> {
       );
     });
   }
-}
-
-/** `$0`: modules of the kernel; `$1`: where those to keep go; `$2`: how many at once. Their paths come in. */
-const KEEP_MODULES = `
-set -e
-mkdir -p "$1"
-cd "$0"
-tar --create --no-recursion --verbatim-files-from --files-from=- modules.builtin modules.builtin.modinfo modules.order |
-  tar --extract --directory "$1" --preserve-permissions
-cd "$1"
-find . -name '*.ko.xz' -print0 | xargs -0 -r -P "$2" -n 16 xz --decompress --force --threads=1`;
-
-/** Those that a class asks for, unpacked: xz takes longer to load than lz4, above all without KVM. */
-async function keepModules(
-  on: Connection,
-  options: { readonly from: string; readonly tree: string; readonly release: string; readonly keep: readonly string[] },
-): Promise<void> {
-  const { from, tree, release, keep } = options;
-  const to = join(tree, 'usr/lib/modules', release);
-  await on.run(['sh', '-c', KEEP_MODULES, from, to, String(availableParallelism())], {
-    input: keep.map((path) => `${path}\n`).join(''),
-    timeoutMs: 300_000,
-  });
-  await on.run(['ln', '--symbolic', 'usr/lib', join(tree, 'lib')]);
-  await depmod(on, { root: tree, release });
 }
 
 /** What the patterns fit, from the root. */

@@ -1,5 +1,6 @@
 /**
- * Programs that maintainer scripts call and that take long, begun before: while other packages are configured.
+ * Programs that maintainer scripts call and that take long: begun before, while other packages are configured, or left out
+ * where they do nothing.
  *
  * dpkg runs one script at a time, and half of what they all take is depmod, which indexes kernel modules, and systemd-hwdb.
  * What these read is there when everything is unpacked; so the root's own are run then, and when a script calls one the
@@ -60,18 +61,48 @@ PATH=$(printf %s "$PATH" | sed "s|$ahead:||")
 exec ${program} "$@"
 `;
 
+/**
+ * dpkg-maintscript-helper(1) moves away what an older version of a package has left, and scripts call it some seventy times.
+ * For a package that was never there it finds that out with two more processes each time.
+ */
+const MAINTSCRIPT_HELPER = `#!/bin/sh
+helper() {
+  PATH=$(printf %s "$PATH" | sed 's|${AHEAD_FOLDER}:||')
+  exec dpkg-maintscript-helper "$@"
+}
+case $1 in
+rm_conffile | mv_conffile) ;;
+symlink_to_dir | dir_to_symlink) if [ -e "\${2%/}.dpkg-backup" ] || [ -h "\${2%/}.dpkg-backup" ]; then helper "$@"; fi ;;
+*) helper "$@" ;;
+esac
+at=0 action= version=
+for word; do
+  case $at in
+  0) if [ "$word" = -- ]; then at=1; fi ;;
+  1) action=$word at=2 ;;
+  2) version=$word at=3 ;;
+  esac
+done
+case "$DPKG_MAINTSCRIPT_NAME $action $version" in
+'preinst install ' | 'postinst configure ') exit 0 ;;
+esac
+helper "$@"
+`;
+
 const nameOf = ({ argv }: Early): string => argv.join('_');
+
+/** Programs that run ahead. Dispose it when packages are configured: waits, and leaves nothing of it in the root. */
+export interface Ahead extends AsyncDisposable {
+  /** Settles when kernel modules are indexed, or cannot be; undefined when there are none. Never rejects. */
+  readonly indexed: Promise<void> | undefined;
+}
 
 /**
  * Begins what can be, in a root in which everything is unpacked.
  *
  * @param root - as `on` sees it, and as this process does
- * @returns to be disposed when packages are configured: waits, and leaves nothing of it in the root
  */
-export async function runAhead(
-  on: Connection,
-  root: { readonly path: string; readonly seen: string },
-): Promise<AsyncDisposable> {
+export async function runAhead(on: Connection, root: { readonly path: string; readonly seen: string }): Promise<Ahead> {
   const folder = join(root.seen, AHEAD_FOLDER);
   await mkdir(folder);
   const releases = await readdir(join(root.seen, 'usr/lib/modules')).catch((): string[] => []);
@@ -82,6 +113,7 @@ export async function runAhead(
   for (const [program, calls] of Map.groupBy(early, ({ argv }) => argv[0])) {
     await writeFile(join(folder, program), standIn(program, calls), { mode: 0o755 });
   }
+  await writeFile(join(folder, 'dpkg-maintscript-helper'), MAINTSCRIPT_HELPER, { mode: 0o755 });
   const run = async (each: Early): Promise<void> => {
     const place = join(folder, nameOf(each));
     await writeFile(`${place}.begun`, '');
@@ -92,8 +124,11 @@ export async function runAhead(
     // Renamed: that needs no room on a full disk, and keeps the time at which it began.
     await rename(`${place}.begun`, `${place}.${made}`);
   };
-  const all = Promise.allSettled(early.map(run));
+  const runs = early.map((each) => ({ each, ended: run(each) }));
+  const all = Promise.allSettled(runs.map(({ ended }) => ended));
+  const indexes = runs.filter(({ each }) => each.argv[0] === 'depmod').map(({ ended }) => ended);
   return {
+    indexed: indexes.length === 0 ? undefined : Promise.allSettled(indexes).then(() => undefined),
     [Symbol.asyncDispose]: async () => {
       await all;
       await rm(folder, { recursive: true, force: true });
