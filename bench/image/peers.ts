@@ -23,7 +23,6 @@ const TOOLS = [
   'xz-utils',
   'python3',
   'python3-pefile',
-  'python3-pefile',
   'kmod',
   'ca-certificates',
   'gnupg',
