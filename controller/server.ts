@@ -20,8 +20,8 @@ import { pipeline } from 'node:stream/promises';
 import { ManifestError } from '../manifests/manifest.ts';
 import { drain } from './body.ts';
 import { ControllerError, diskFull, RequestError } from './error.ts';
+import type { Answer, Desk } from './desk.ts';
 import { answer } from './routes.ts';
-import type { Answer, Desk } from './routes.ts';
 import { openStore } from './sqlite-store.ts';
 import type { Store } from './store.ts';
 
