@@ -9,7 +9,7 @@ import type { FileFact } from './facts.ts';
 import type { FileOptions } from './file.ts';
 import { type HostReader, type HostWriter, type Outcome, FailedChangeError } from './property.ts';
 
-/** The host's own files, not what a chroot puts over them. */
+/** For commands that look at files of the host, or change them, and do nothing else. */
 export const OWN: { readonly ownFiles: true } = { ownFiles: true };
 
 /** Whether this is a link to that target. */
@@ -74,7 +74,7 @@ function attributeWords(options: FileOptions | undefined, defaultMode: number): 
 const WRITE_SCRIPT = `
 set -e
 umask 022
-directory=$(dirname -- "$1")
+directory=\${1%/*}/
 [ -d "$directory" ] || mkdir -p -- "$directory"
 if [ -d "$1" ] && [ ! -L "$1" ]; then echo "$1: Is a directory" >&2; exit 1; fi
 new=$(mktemp -- "$1.XXXXXXXX")

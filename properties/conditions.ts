@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { formatChainText, normaliseChain } from '../connections/chain.ts';
 import { type Chain, type Hop, text } from '../connections/connection.ts';
 import { checkHop } from '../connections/hops.ts';
+import { OWN } from './_file-change.ts';
 import { arg, textThat } from './args.ts';
 import { isAbsolutePath } from './file.ts';
 import { type HostDefinition, checkHostDefinition } from './host-definition.ts';
@@ -150,9 +151,6 @@ export const withFlagfile: (path: string, child: PropertyApplication) => Propert
     return outcome;
   },
 });
-
-/** The host's own files, not what a chroot puts over them. */
-const OWN = { ownFiles: true } as const;
 
 /** How often {@link atMost} lets a property be applied: a word, or seconds. */
 export type Interval = 'hourly' | 'daily' | 'weekly' | 'monthly' | number;

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Connection } from '../connections/connection.ts';
+import { OWN } from './_file-change.ts';
 import type { FactRequest, FactStore } from './facts.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { APPLICATION, type PropertyApplication } from './property.ts';
@@ -60,7 +61,7 @@ export class DebtBook implements Debts {
   async pay(key: string): Promise<void> {
     if (!this.isOwed(key)) return;
     const script = 'rm -f -- "$2" && rmdir --ignore-fail-on-non-empty -- "$1"';
-    await this.#run(['sh', '-c', script, 'paid', this.#folder, `${this.#folder}/${key}`]);
+    await this.#run(['sh', '-c', script, 'paid', this.#folder, `${this.#folder}/${key}`], OWN);
     this.#owed.delete(key);
   }
 
@@ -76,7 +77,7 @@ export class DebtBook implements Debts {
   async #write(name: string, content: string): Promise<void> {
     // The name comes last and after a sync: a debt is there whole or not at all.
     const script = 'umask 077; mkdir -p "$1" && cat > "$2.tmp" && sync "$2.tmp" && mv -f "$2.tmp" "$2" && sync "$1"';
-    await this.#run(['sh', '-c', script, 'owe', this.#folder, `${this.#folder}/${name}`], { input: content });
+    await this.#run(['sh', '-c', script, 'owe', this.#folder, `${this.#folder}/${name}`], { ...OWN, input: content });
     this.#owed.add(name);
   }
 }

@@ -306,10 +306,12 @@ export const symlink: (path: string, target: string) => PropertyApplication = de
   unapply: async (host, path) => void (await host.run(['rm', '-f', '--', path], OWN)),
 });
 
-/** `link TARGET PATH`: the new link takes the old one's place in one step. */
+/** `link TARGET PATH`: where something is, the new link takes its place in one step. */
 const LINK_SCRIPT = `
 set -e
-mkdir -p -- "$(dirname -- "$2")"
+directory=\${2%/*}/
+[ -d "$directory" ] || mkdir -p -- "$directory"
+if [ ! -e "$2" ] && [ ! -L "$2" ]; then exec ln -sT -- "$1" "$2"; fi
 new=$2.$$.tmp
 trap 'rm -f -- "$new"' EXIT
 ln -s -- "$1" "$new"

@@ -1,5 +1,6 @@
 /** Groups, as /etc/group has them. */
 import { z } from 'zod';
+import { OWN } from './_file-change.ts';
 import { arg, textThat } from './args.ts';
 import type { Facts } from './facts.ts';
 import { type HostWriter, type PropertyApplication, defineProperty } from './property.ts';
@@ -43,7 +44,7 @@ export const present: (group: GroupOptions) => PropertyApplication = definePrope
   },
   apply: async (host, { name, gid }) => await makeGroup(host, name, gid),
   checkUnapplied: ({ facts }, { name }) => findLine(facts, GROUP, name) === undefined,
-  unapply: async (host, { name }) => void (await host.run(['groupdel', '--', name])),
+  unapply: async (host, { name }) => void (await host.run(['groupdel', '--', name], OWN)),
 });
 
 /** The fields of a user or group in such a file; undefined when it is not there. */
@@ -65,5 +66,5 @@ export function groupMatches(facts: Facts, name: string, gid: number | undefined
 export async function makeGroup(host: HostWriter, name: string, gid: number | undefined): Promise<void> {
   const id = gid === undefined ? [] : ['--gid', String(gid)];
   const known = findLine(host.facts, GROUP, name) !== undefined;
-  await host.run(known ? ['groupmod', ...id, '--', name] : ['groupadd', '--system', ...id, '--', name]);
+  await host.run(known ? ['groupmod', ...id, '--', name] : ['groupadd', '--system', ...id, '--', name], OWN);
 }

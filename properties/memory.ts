@@ -10,6 +10,7 @@
  */
 import { z } from 'zod';
 import type { Connection, Json } from '../connections/connection.ts';
+import { OWN } from './_file-change.ts';
 import { learn } from './catalogue.ts';
 import type { FactRequest, Facts } from './facts.ts';
 import { type HostDefinition, definitionDigest, withoutPlaces } from './host-definition.ts';
@@ -114,7 +115,7 @@ export async function writeMemory(
   if (text === known) return text;
   const script = 'umask 077; mkdir -p "$1" && cat > "$2.tmp" && sync "$2.tmp" && mv -f "$2.tmp" "$2" && sync "$1"';
   try {
-    await run(['sh', '-c', script, 'remember', `${where.state}/properties`, path], { input: text });
+    await run(['sh', '-c', script, 'remember', `${where.state}/properties`, path], { ...OWN, input: text });
   } catch (cause) {
     throw new FailedChangeError(`Cannot remember what is applied in ${path}`, {
       cause,

@@ -1,6 +1,7 @@
 /** sshd: its settings, its host keys, and the keys of those who may log in. */
 import { z } from 'zod';
 import { FileError, lines, text } from '../connections/connection.ts';
+import { OWN } from './_file-change.ts';
 import { type Arg, arg, textThat } from './args.ts';
 import { definePropertyList, onChange } from './combinators.ts';
 import { unifiedDiff } from './diff.ts';
@@ -143,7 +144,7 @@ export const noHostKeys: () => PropertyApplication = defineProperty<[]>({
   describe: () => 'no host keys in the image',
   facts: () => HOST_KEYS.map((path): FactRequest => ({ fact: 'file', path })),
   check: async (host) => (await host.isLive()) || HOST_KEYS.every((path) => host.facts.file(path) === undefined),
-  apply: async (host) => void (await host.run(['rm', '-f', '--', ...HOST_KEYS], { ownFiles: true })),
+  apply: async (host) => void (await host.run(['rm', '-f', '--', ...HOST_KEYS], OWN)),
   checkUnapplied: (host) => HOST_KEYS.some((path) => host.facts.file(path) !== undefined),
   unapply: async (host) => void (await host.run(['ssh-keygen', '-A'])),
 });

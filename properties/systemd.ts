@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { lines } from '../connections/connection.ts';
 import { type Arg, arg, textThat } from './args.ts';
 import { definePropertyList, onApplyChange } from './combinators.ts';
-import { describeTextChange, digestOf, isFile, isLink, removeFile, writeWhole } from './_file-change.ts';
+import { OWN, describeTextChange, digestOf, isFile, isLink, removeFile, writeWhole } from './_file-change.ts';
 import type { AttrsToAdd, HostAttrs } from './host-attrs.ts';
 import {
   type HostReader,
@@ -117,7 +117,7 @@ export const enabled: (names: readonly string[]) => PropertyApplication = define
   manages: (names) => names.map((name) => `enabled ${name}`),
   hostattrs: (known, names) => ({ ...refuseMasked(known, names), unitsEnabled: names }),
   check: async (host, names) => (await unitStates(host, names)).every((state) => ENABLED.has(state)),
-  apply: async (host, names) => void (await host.run(['systemctl', 'enable', '--quiet', '--', ...names])),
+  apply: async (host, names) => void (await host.run(['systemctl', 'enable', '--quiet', '--', ...names], OWN)),
   checkUnapplied: async (host, names) => (await unitStates(host, names)).every((state) => state !== 'enabled'),
   unapply: disable,
 });
@@ -134,7 +134,7 @@ export const disabled: (names: readonly string[]) => PropertyApplication = defin
   manages: (names) => names.map((name) => `enabled ${name}`),
   check: async (host, names) => (await unitStates(host, names)).every((state) => state !== 'enabled'),
   apply: disable,
-  unapply: async (host, names) => void (await host.run(['systemctl', 'enable', '--quiet', '--', ...names])),
+  unapply: async (host, names) => void (await host.run(['systemctl', 'enable', '--quiet', '--', ...names], OWN)),
 });
 
 /** Units cannot be started by anything. They need not exist. Unapplied: they can. */
@@ -163,14 +163,14 @@ export const masked: (names: readonly string[]) => PropertyApplication = defineP
         hint: 'It was put there by hand or by systemd.unit; remove it first.',
       });
     }
-    const script = `mkdir -p ${UNITS} && cd ${UNITS} && for name; do ln -sfn /dev/null "$name" || exit 1; done`;
-    await host.run(['sh', '-c', script, 'mask', ...open]);
+    // --force: also in place of a link.
+    await host.run(['systemctl', 'mask', '--quiet', '--force', '--', ...open], OWN);
     await reload(host);
   },
   checkUnapplied: (host, names) => !names.some((name) => isMasked(host, name)),
   unapply: async (host, names) => {
     const closed = names.filter((name) => isMasked(host, name));
-    await host.run(['rm', '-f', '--', ...closed.map((name) => `${UNITS}/${name}`)]);
+    await host.run(['rm', '-f', '--', ...closed.map((name) => `${UNITS}/${name}`)], OWN);
     await reload(host);
   },
 });
@@ -282,7 +282,7 @@ export const defaultTarget: (name: string) => PropertyApplication = defineProper
   facts: () => [{ fact: 'file', path: DEFAULT_TARGET }],
   check: ({ facts }, name) => isLink(facts.file(DEFAULT_TARGET), `/usr/lib/systemd/system/${name}`),
   apply: async (host, name) => {
-    await host.run(['ln', '-sfn', '--', `/usr/lib/systemd/system/${name}`, DEFAULT_TARGET]);
+    await host.run(['ln', '-sfn', '--', `/usr/lib/systemd/system/${name}`, DEFAULT_TARGET], OWN);
     await reload(host);
   },
   checkUnapplied: ({ facts }) => facts.file(DEFAULT_TARGET) === undefined,
@@ -303,7 +303,7 @@ const isMasked = (host: HostReader, name: string): boolean => isLink(host.facts.
 
 /** One word for each unit, in order; `unknown` for all when one of them is not there. */
 async function unitStates(host: HostReader, names: readonly string[]): Promise<readonly string[]> {
-  const result = await host.run(['systemctl', 'is-enabled', '--', ...names], { okStatus: 'any' });
+  const result = await host.run(['systemctl', 'is-enabled', '--', ...names], { ...OWN, okStatus: 'any' });
   const states = lines(result);
   return states.length === names.length ? states : names.map(() => 'unknown');
 }
@@ -342,7 +342,7 @@ function refuseMasked(known: HostAttrs, names: readonly string[]): AttrsToAdd {
 }
 
 async function disable(host: HostWriter, names: readonly string[]): Promise<void> {
-  await host.run(['systemctl', 'disable', '--quiet', '--', ...names]);
+  await host.run(['systemctl', 'disable', '--quiet', '--', ...names], OWN);
 }
 
 async function reload(host: HostWriter): Promise<void> {

@@ -1,5 +1,6 @@
 /** Users, as /etc/passwd and /etc/group have them. Passwords are locked; who may log in comes by ssh keys. */
 import { z } from 'zod';
+import { OWN } from './_file-change.ts';
 import { arg, textThat } from './args.ts';
 import { DATA_REF, type DataRef, describeRef } from './data.ts';
 import { type FactRequest, type Facts } from './facts.ts';
@@ -66,7 +67,7 @@ export const present: (user: UserOptions) => PropertyApplication = definePropert
     (user.makeHome !== true || user.home === undefined || facts.file(user.home)?.type === 'directory'),
   apply: async (host, user) => await makeUser(host, user),
   checkUnapplied: ({ facts }, { name }) => findLine(facts, PASSWD, name) === undefined,
-  unapply: async (host, { name }) => void (await host.run(['userdel', '--', name])),
+  unapply: async (host, { name }) => void (await host.run(['userdel', '--', name], OWN)),
 });
 
 /**
@@ -165,8 +166,8 @@ async function makeUser(host: HostWriter, user: UserOptions): Promise<void> {
   }
   if ((user.groups ?? []).length > 0)
     commands.push(['usermod', '--append', '--groups', (user.groups ?? []).join(','), '--', name]);
-  for (const command of commands) await host.run(command);
+  for (const command of commands) await host.run(command, OWN);
   if (user.makeHome === true && user.home !== undefined && facts.file(user.home) === undefined) {
-    await host.run(['install', '-d', '-m', '0755', '-o', name, '-g', name, '--', user.home]);
+    await host.run(['install', '-d', '-m', '0755', '-o', name, '-g', name, '--', user.home], OWN);
   }
 }
