@@ -25,6 +25,8 @@ export interface SquashfsOptions {
   /** Time of the file system and of every file in it, in seconds since 1970. */
   readonly timeSeconds: number;
   readonly compression: Compression;
+  /** Not at the cost of what else runs. */
+  readonly nice?: true;
   /** Paths below the folder that are left out, with all that is in them. */
   readonly exclude?: readonly string[];
   readonly signal?: AbortSignal;
@@ -44,6 +46,7 @@ export async function makeSquashfs(on: Connection, options: SquashfsOptions): Pr
       // It must not stand beside -mkfs-time, and may come from outside.
       'env',
       '--unset=SOURCE_DATE_EPOCH',
+      ...(options.nice === true ? ['nice'] : []),
       'mksquashfs',
       options.folder,
       options.file,

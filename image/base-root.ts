@@ -86,6 +86,7 @@ export async function findOrMakeBaseRoot(
       file: join(out, ROOT_FILE),
       timeSeconds: EPOCH_SECONDS,
       compression: 'lz4',
+      nice: true,
       ...signal,
     });
     return {};

@@ -16,16 +16,16 @@ import { type Entry, keyOf } from './store.ts';
 import { recordPackages } from './trace-packages.ts';
 import type { Workshop } from './workshop.ts';
 
-/** Finds the layers in the cache, or makes them; the lowest first. */
+/** Finds the layers in the cache, or makes them; the lowest first. The root may still be on its way into the cache. */
 export async function findOrMakeLayers(
   context: BuildContext,
   inputs: Inputs,
   root: PackagesRoot,
 ): Promise<{ readonly layers: readonly Entry[]; readonly properties: readonly PropertyOutcome[] }> {
   const both = [layerOfPackages(context, inputs, root), layersOfProperties(context, inputs, root)] as const;
-  // Also when one fails: nothing goes on behind the back of who hears of it.
-  await Promise.allSettled(both);
-  await root.settled();
+  // Also when one fails: nothing goes on behind the back of who hears of it, and the root of packages stays for the next time.
+  const ended = await Promise.allSettled(both);
+  if (ended.some(({ status }) => status === 'rejected')) await root.settled();
   const [lowest, others] = await Promise.all(both);
   return { layers: [lowest, ...others], properties: others.flatMap(outcomesOf) };
 }

@@ -199,7 +199,9 @@ class Build {
     });
     context.say(`Packing ${buildId}`);
     const parts = { buildId, layers, nodeSystem, properties };
-    const image = await this.#timed('pack', () => writeImage(inputs, parts, { work: this.#work, store: this.#store }));
+    const image = await this.#timed('pack', () =>
+      writeImage(inputs, parts, { work: this.#work, store: this.#store }),
+    ).finally(() => root.settled());
     return this.#result({ image, cached: false, properties });
   }
 
