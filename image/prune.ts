@@ -15,6 +15,7 @@ import { lstat, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/pro
 import { join, resolve } from 'node:path';
 import { parseImageManifest } from '../manifests/image-manifest.ts';
 import { IMAGE_JSON } from './built-image.ts';
+import { isDiskFull } from './disk-full.ts';
 import { announcePrune } from './in-use.ts';
 import { readLock } from './lock.ts';
 import { partSuffix } from './store.ts';
@@ -68,7 +69,8 @@ export async function pruneWork(work: string, options: PruneOptions): Promise<Pr
   const folder = resolve(work);
   if ((await stat(folder).catch(() => undefined))?.isDirectory() !== true) return { removed: [], kept: [] };
   if (options.dryRun) return planPrune(await look(folder), { ...options, now: Date.now() });
-  await makeFolder(folder, 'pruning', '--work');
+  // A full disk is what it is for: then it goes on.
+  await makeFolder(folder, 'pruning', '--work').catch(unlessFull);
   await using _mark = await announcePrune(folder);
   const pruned = planPrune(await look(folder), { ...options, now: Date.now() });
   await removeLeftOver(join(folder, 'tmp'));
@@ -105,17 +107,17 @@ export function planPrune(items: readonly Item[], options: Omit<PruneOptions, 'd
 /** Removes files and folders, each at once. @param scratch - on the same file system as most of them */
 async function removeAll(items: readonly Item[], scratch: string): Promise<void> {
   // Named like a build's, which the next build removes when its process is gone.
-  const bin = await mkdtemp(join(scratch, `build-${process.pid}-`));
+  const bin = await mkdtemp(join(scratch, `build-${process.pid}-`)).catch(unlessFull);
   try {
     for (const [index, { path }] of items.entries()) {
-      const away = join(bin, String(index));
+      const beside = `${path}${partSuffix()}`;
+      const away = bin === undefined ? beside : join(bin, String(index));
       const moved = await rename(path, away).then(
         () => away,
         async (error: unknown) => {
           if (!(error instanceof Error && 'code' in error)) throw error;
           if (error.code === 'ENOENT') return away;
           if (error.code !== 'EXDEV') throw error;
-          const beside = `${path}${partSuffix()}`;
           await rename(path, beside);
           return beside;
         },
@@ -123,8 +125,13 @@ async function removeAll(items: readonly Item[], scratch: string): Promise<void>
       await rm(moved, { recursive: true, force: true });
     }
   } finally {
-    await rm(bin, { recursive: true, force: true });
+    if (bin !== undefined) await rm(bin, { recursive: true, force: true });
   }
+}
+
+/** What could not be written for want of room. @throws anything else */
+function unlessFull(error: unknown): undefined {
+  if (!isDiskFull(error)) throw error;
 }
 
 /** Everything in a work folder that may go. */

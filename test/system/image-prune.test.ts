@@ -1,12 +1,13 @@
 /**
  * Pruning and publishing that are killed at any moment: what is left is whole or is nobody's, and the next one clears it
- * away. Images are of a few files here: neither looks into them. 5 s of CPU.
+ * away. And pruning where no room is left. Images are of a few files here: neither looks into them. 7 s of CPU.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
+  appendFileSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -131,6 +132,65 @@ test('a prune steps back while a build runs in another process', { timeout: 60_0
   assert.equal(status, 1);
   assert.match(stderr, new RegExp(`Cannot prune .*: process ${process.pid} works in it`));
   assert.equal((await listImages(work)).length, 4);
+});
+
+/** A folder on a disk of its own. */
+async function onSmallDisk(name: string, work: (disk: string) => Promise<void>): Promise<void> {
+  const disk = join(folder, name);
+  mkdirSync(disk);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'small-disk', disk]);
+  try {
+    await work(disk);
+  } finally {
+    execFileSync('umount', [disk]);
+  }
+}
+
+/** Leaves not a byte. */
+function fill(disk: string): void {
+  for (const [index, size] of [1_000_000, 4096].entries()) {
+    const full = (): boolean => {
+      try {
+        appendFileSync(join(disk, `fill-${index}`), Buffer.alloc(size));
+        return false;
+      } catch {
+        return true;
+      }
+    };
+    while (!full());
+  }
+}
+
+test('a prune makes room on a disk that has none', { timeout: 60_000 }, async () => {
+  await onSmallDisk('full-work', async (disk) => {
+    const work = makeWork('full-work/work', 3);
+    fill(disk);
+    const { status, stderr } = await run(['prune', '--work', work, '--keep', '1']);
+    assert.equal(status, 0, stderr);
+    assert.deepEqual(readdirSync(join(work, 'images')), [idOf(2)]);
+    assert.deepEqual(readdirSync(join(work, 'tmp')), []);
+  });
+});
+
+test('a prune of versions makes room on a disk that has none', { timeout: 60_000 }, async () => {
+  const work = makeWork('for-full', 3);
+  await onSmallDisk('full-www', async (disk) => {
+    const into = join(disk, 'www');
+    for (const index of [0, 1, 2]) {
+      const words = ['publish', '--work', work, '--image', idOf(index), '--into', into, '--no-loaders'];
+      assert.equal((await run(words)).status, 0);
+    }
+    fill(disk);
+    const { status, stderr } = await run(['prune', '--into', into, '--keep', '1']);
+    assert.equal(status, 0, stderr);
+    assert.deepEqual(readdirSync(join(into, 'versions')).sort(), [idOf(1), idOf(2)].sort());
+    assert.doesNotMatch(readFileSync(join(into, 'buildos-publication.json'), 'utf8'), new RegExp(idOf(0)));
+    const left = readdirSync(into, { recursive: true }).map(String);
+    assert.deepEqual(
+      left.filter((name) => name.includes('.part-')),
+      [],
+    );
+  });
 });
 
 test(
