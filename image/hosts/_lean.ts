@@ -174,8 +174,11 @@ WantedBy=timers.target
  */
 const NOT_AT_START = ['ip_tables'];
 
-/** Tests a source of random numbers for a twentieth of the boot, though the kernel has better ones. */
-const KERNEL_TEST = 'jent_mod_init';
+/**
+ * Steps of the kernel's start. The first tests a source of random numbers for a twentieth of the boot, though the kernel has better ones.
+ * The second puts numbers for names of constants into what tracefs says of the fields of each event: tracing works without.
+ */
+const KERNEL_STEPS = ['jent_mod_init', 'trace_eval_init'];
 
 /**
  * What the kernel would test of its ciphers and signatures when each is registered, RSA with keys of 4096 bits among them: a seventh of
@@ -202,7 +205,7 @@ export function lean(): PropertyApplication[] {
     systemd.unit('udev-trigger-late.timer', LATE_TIMER),
     systemd.enabled(['udev-trigger-late.timer']),
     kernel.option(`lsm=${SECURITY_MODULES}`),
-    kernel.option(`initcall_blacklist=${KERNEL_TEST}`),
+    kernel.option(`initcall_blacklist=${KERNEL_STEPS.join(',')}`),
     kernel.option(NO_CIPHER_TESTS),
   ];
 }
