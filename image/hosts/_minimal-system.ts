@@ -74,6 +74,8 @@ export function minimalSystem(kernelPackage: string): PropertyApplication[] {
     file.hasContent('/etc/hostname', ''),
     file.hasContent('/etc/fstab', ''),
     ...slim(),
+    // init's is in the initrd.
+    image.excludes(['usr/bin/busybox']),
     ...UNUSED.map(({ paths, unless }) => image.excludes(paths, unless)),
   ];
 }
