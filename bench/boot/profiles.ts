@@ -31,7 +31,7 @@ export const PROFILES: readonly Profile[] = [
     wire: '100M',
     withoutNode: [],
     hasAgent: false,
-    budgets: { init: 4.5, 'multi-user': 7.3, size: 75.5, memory: 258 },
+    budgets: { init: 3.1, 'multi-user': 5.95, size: 74, memory: 256 },
     goals: { size: [38, 32], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
   {
@@ -63,7 +63,7 @@ export const PROFILES: readonly Profile[] = [
     hardware: 'server',
     withoutNode: ['systemd.mask=buildos-monitor.service', 'systemd.mask=buildos-tftp.socket'],
     hasAgent: true,
-    budgets: { init: 3.7, 'multi-user': 8.7, agent: 10.9, size: 180, memory: 385 },
+    budgets: { init: 2.35, 'multi-user': 6.45, agent: 8.25, size: 180, memory: 382 },
     goals: { agent: [5, 2.5], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
 ];
