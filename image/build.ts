@@ -199,9 +199,12 @@ class Build {
     });
     context.say(`Packing ${buildId}`);
     const parts = { buildId, layers, nodeSystem, properties };
-    const image = await this.#timed('pack', () =>
-      writeImage(inputs, parts, { work: this.#work, store: this.#store }),
-    ).finally(() => root.settled());
+    let image: BuiltImage;
+    try {
+      image = await this.#timed('pack', () => writeImage(inputs, parts, { work: this.#work, store: this.#store }));
+    } finally {
+      await root.settled();
+    }
     return this.#result({ image, cached: false, properties });
   }
 
