@@ -170,7 +170,7 @@ export function planBootstrap(
   }
   return [
     ...(found.unit === 'exited' ? [{ kind: 'stop-unit', unit } as const] : []),
-    { kind: 'forget-unit', unit },
+    ...(found.unit === 'absent' ? [] : [{ kind: 'forget-unit', unit } as const]),
     { kind: 'start-transient', unit: bootstrapService(verb, layout) },
   ];
 }

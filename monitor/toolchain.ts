@@ -170,7 +170,8 @@ async function bootstrap(work: ToolchainTry, list: ToolchainList, recipe: Recipe
   work.tell({ kind: 'toolchain-stage', toolchain: name, stage: 'bootstrapping' });
   const startedMs = performance.now();
   if (decision === 'start') {
-    await call(work, { verb: 'bootstrap.stop', toolchain: name });
+    // The record is written before the start: without one, none was started since the host's boot.
+    if (await isThere(recordFileOf(work))) await call(work, { verb: 'bootstrap.stop', toolchain: name });
     await Promise.all([rm(archive, { force: true }), rm(prefix, { recursive: true, force: true })]);
     await mkdir(prefix, { recursive: true });
     await saveRecord(work, { ...about, bootstrap: 'started' });
