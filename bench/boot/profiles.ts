@@ -53,7 +53,7 @@ export const PROFILES: readonly Profile[] = [
     wire: '100M',
     withoutNode: [],
     hasAgent: false,
-    budgets: { init: 4.7, 'multi-user': 7.45, size: 95, memory: 278 },
+    budgets: { init: 3.25, 'multi-user': 6.15, size: 93.5, memory: 276 },
     goals: { size: [75, 60], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
   {
