@@ -1,6 +1,5 @@
 /**
- * Programs that maintainer scripts call and that take long: begun before, while other packages are configured, or left out
- * where they do nothing.
+ * Programs that maintainer scripts call and that take long, begun before: while other packages are configured.
  *
  * dpkg runs one script at a time, and half of what they all take is depmod, which indexes kernel modules, and systemd-hwdb.
  * What these read is there when everything is unpacked; so the root's own are run then, and when a script calls one the
@@ -10,6 +9,7 @@
 import { mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Connection } from '../connections/connection.ts';
+import { idleHelpers } from './idle-helpers.ts';
 
 /** Where the stand-ins are, in the root: nobody else's folder, gone when packages are configured. */
 export const AHEAD_FOLDER = '/var/lib/dpkg/ahead';
@@ -61,34 +61,6 @@ PATH=$(printf %s "$PATH" | sed "s|$ahead:||")
 exec ${program} "$@"
 `;
 
-/**
- * dpkg-maintscript-helper(1) moves away what an older version of a package has left, and scripts call it some seventy times.
- * For a package that was never there it finds that out with two more processes each time.
- */
-const MAINTSCRIPT_HELPER = `#!/bin/sh
-helper() {
-  PATH=$(printf %s "$PATH" | sed 's|${AHEAD_FOLDER}:||')
-  exec dpkg-maintscript-helper "$@"
-}
-case $1 in
-rm_conffile | mv_conffile) ;;
-symlink_to_dir | dir_to_symlink) if [ -e "\${2%/}.dpkg-backup" ] || [ -h "\${2%/}.dpkg-backup" ]; then helper "$@"; fi ;;
-*) helper "$@" ;;
-esac
-at=0 action= version=
-for word; do
-  case $at in
-  0) if [ "$word" = -- ]; then at=1; fi ;;
-  1) action=$word at=2 ;;
-  2) version=$word at=3 ;;
-  esac
-done
-case "$DPKG_MAINTSCRIPT_NAME $action $version" in
-'preinst install ' | 'postinst configure ') exit 0 ;;
-esac
-helper "$@"
-`;
-
 const nameOf = ({ argv }: Early): string => argv.join('_');
 
 /** Programs that run ahead. Dispose it when packages are configured: waits, and leaves nothing of it in the root. */
@@ -113,7 +85,9 @@ export async function runAhead(on: Connection, root: { readonly path: string; re
   for (const [program, calls] of Map.groupBy(early, ({ argv }) => argv[0])) {
     await writeFile(join(folder, program), standIn(program, calls), { mode: 0o755 });
   }
-  await writeFile(join(folder, 'dpkg-maintscript-helper'), MAINTSCRIPT_HELPER, { mode: 0o755 });
+  for (const [program, script] of Object.entries(idleHelpers(AHEAD_FOLDER))) {
+    await writeFile(join(folder, program), script, { mode: 0o755 });
+  }
   const run = async (each: Early): Promise<void> => {
     const place = join(folder, nameOf(each));
     await writeFile(`${place}.begun`, '');
