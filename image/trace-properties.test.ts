@@ -4,16 +4,32 @@ import { mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { defineProperty } from '../properties/property.ts';
 import { PropertyTrace } from './trace-properties.ts';
 import { formatContents, parseContents } from './trace.ts';
 
+for (const id of ['users', 'nothing', 'moreUsers', 'mode']) {
+  defineProperty<[]>({ id: `test.${id}`, kind: 'posix', describe: () => id, apply: () => undefined });
+}
+defineProperty<[path: string]>({
+  id: 'test.own',
+  kind: 'posix',
+  describe: () => 'own',
+  touches: 'own-files',
+  facts: (path) => [
+    { fact: 'file', path },
+    { fact: 'text', path },
+  ],
+  apply: () => undefined,
+});
+
 /** What deploy tells at both ends of a property. */
-function apply(trace: PropertyTrace, name: string, act?: () => void): void {
+function apply(trace: PropertyTrace, name: string, act?: () => void, a: readonly string[] = []): void {
   const place = { depth: 0, index: 0, count: 1 };
   trace.note({ kind: 'started', description: name, ...place });
   act?.();
   trace.note({ kind: 'line', line: 'working' });
-  const application = { p: `test.${name}`, a: [] };
+  const application = { p: `test.${name}`, a };
   const result = {
     application,
     description: name,
@@ -38,7 +54,7 @@ test('PropertyTrace notes which property touched what, in order; not what is gon
     write('scratch', 'x');
   });
   apply(trace, 'nothing');
-  apply(trace, 'more users', () => {
+  apply(trace, 'moreUsers', () => {
     write('etc/passwd', 'root\nbuild\n');
     write('etc/group', 'build\n');
     rmSync(join(upper, 'scratch'));
@@ -51,10 +67,46 @@ test('PropertyTrace notes which property touched what, in order; not what is gon
   const expected = [
     { origin: { kind: 'step', name: 'memory of what was applied (properties/memory.ts)' }, paths: ['memory'] },
     { origin: property('users'), paths: ['etc', 'etc/passwd'] },
-    { origin: property('more users'), paths: ['etc/group', 'etc/passwd'] },
+    { origin: property('moreUsers'), paths: ['etc/group', 'etc/passwd'] },
     { origin: property('mode'), paths: ['etc/group'] },
   ];
   assert.deepEqual(recorded, { origins: expected });
+});
+
+test('PropertyTrace looks at what a property says it changes, and at all where that does not tell', async () => {
+  await using folder = await mkdtempDisposable(join(tmpdir(), 'buildos-trace-'));
+  const [upper, out] = [join(folder.path, 'upper'), join(folder.path, 'out')];
+  mkdirSync(join(upper, 'usr/lib'), { recursive: true });
+  mkdirSync(out);
+  const trace = new PropertyTrace(upper);
+  const write = (path: string): void => writeFileSync(join(upper, path), 'x');
+  apply(
+    trace,
+    'own',
+    () => {
+      mkdirSync(join(upper, 'etc/a'), { recursive: true });
+      write('etc/a/file');
+      write('etc/not-said'); // found by the next who looks at all
+    },
+    ['/etc/a/file'],
+  );
+  apply(
+    trace,
+    'own',
+    () => {
+      rmSync(join(upper, 'etc/a'), { recursive: true });
+      write('usr/lib/b'); // where the root has a link: lib -> usr/lib
+    },
+    ['/lib/b'],
+  );
+  await trace.record(out);
+  const recorded = String(readFileSync(join(out, 'origins.json')));
+  const origin = { kind: 'property', p: 'test.own', description: 'own' };
+  assert.ok(recorded.includes(JSON.stringify({ origin, paths: ['etc', 'etc/not-said', 'usr/lib/b'] })), recorded);
+  assert.deepEqual(
+    trace.touched.map(([path]) => path),
+    ['usr', 'usr/lib', 'etc', 'etc/a', 'etc/a/file', 'etc/not-said', 'usr/lib/b'],
+  );
 });
 
 test('parseContents() reads what formatContents() writes, and refuses another format', () => {

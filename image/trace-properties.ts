@@ -1,10 +1,12 @@
 /**
  * Which property made or changed a file: what is in the upper folder of an overlay is looked at after each property, and
- * what is new or has changed since the last look is that property's doing.
+ * what is new or has changed since the last look is that property's doing. Of one that says what it changes (`own-files`), and
+ * did, no more is looked at.
  */
 import { type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { PropertyResult } from '../properties/attempt.ts';
+import { type PropertyApplication, readRegistered } from '../properties/property.ts';
 import type { DeployProgress } from '../properties/run.ts';
 import { groupOrigins, type Origin, writeOrigins } from './trace.ts';
 
@@ -15,7 +17,7 @@ const DEPLOY: Origin = { kind: 'step', name: 'memory of what was applied (proper
 export class PropertyTrace {
   readonly #upper: string;
   /** What every path looked like when it was last looked at. */
-  #known: ReadonlyMap<string, string> = new Map();
+  #known = new Map<string, string>();
   #begun = false;
   #touched: (readonly [path: string, origin: Origin])[] = [];
   #sizeBytes = 0;
@@ -57,7 +59,9 @@ export class PropertyTrace {
       return;
     }
     const { application, description, outcome } = progress.result;
-    if (outcome !== 'ok') this.#look({ kind: 'property', p: application.p, description });
+    if (outcome === 'ok') return;
+    const by: Origin = { kind: 'property', p: application.p, description };
+    if (outcome !== 'changed' || !this.#lookAt(ownPaths(application), by)) this.#look(by);
   };
 
   /** Notes the origins in the folder that becomes the layer's entry; to be called when deploy has ended. */
@@ -68,23 +72,57 @@ export class PropertyTrace {
   }
 
   #look(by: Origin): void {
-    const found = new Map<string, string>();
-    let sizeBytes = 0;
-    const walk = (folder: string): void => {
-      for (const entry of entriesOf(join(this.#upper, folder))) {
-        const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
-        const look = lookOf(join(this.#upper, path));
-        if (look === undefined) continue;
-        found.set(path, look.text);
-        sizeBytes += look.sizeBytes;
-        if (entry.isDirectory()) walk(path);
-      }
-    };
-    walk('');
-    for (const [path, look] of found) if (this.#known.get(path) !== look) this.#touched.push([path, by]);
-    this.#known = found;
-    this.#sizeBytes = sizeBytes;
+    const found = new Map<string, Look>();
+    for (const entry of entriesOf(this.#upper)) this.#find(entry.name, found);
+    this.#sizeBytes = 0;
+    for (const { sizeBytes } of found.values()) this.#sizeBytes += sizeBytes;
+    for (const path of this.#known.keys()) if (!found.has(path)) this.#known.delete(path);
+    for (const [path, look] of found) this.#note(path, look, by);
   }
+
+  /**
+   * Looks at some paths, with the folders that they are in, and all below them.
+   *
+   * @returns false when one of them has not changed: then something else has, as behind a link in the path
+   */
+  #lookAt(paths: readonly string[], by: Origin): boolean {
+    if (paths.length === 0) return false;
+    return paths.every((path) => {
+      const found = new Map<string, Look>();
+      this.#find(path, found);
+      if (found.size === 0 || this.#known.get(path) === found.get(path)?.text) return false;
+      for (let end = path.indexOf('/'); end !== -1; end = path.indexOf('/', end + 1)) {
+        const folder = path.slice(0, end);
+        const look = lookOf(join(this.#upper, folder));
+        if (look !== undefined) this.#note(folder, look, by);
+      }
+      for (const [each, look] of found) this.#note(each, look, by);
+      return true;
+    });
+  }
+
+  #note(path: string, { text }: Look, by: Origin): void {
+    if (this.#known.get(path) === text) return;
+    this.#touched.push([path, by]);
+    this.#known.set(path, text);
+  }
+
+  /** What is at a path, and below it. */
+  #find(path: string, found: Map<string, Look>): void {
+    const look = lookOf(join(this.#upper, path));
+    if (look === undefined) return;
+    found.set(path, look);
+    if (!look.isFolder) return;
+    for (const entry of entriesOf(join(this.#upper, path))) this.#find(`${path}/${entry.name}`, found);
+  }
+}
+
+/** What a property says it changes, from the root; none for one that does not say. */
+function ownPaths({ p, a }: PropertyApplication): readonly string[] {
+  const { type, definition } = readRegistered(p);
+  if (type !== 'property' || definition.touches !== 'own-files') return [];
+  const facts = definition.facts?.(...a) ?? [];
+  return [...new Set(facts.flatMap((fact) => (fact.fact === 'packages' ? [] : [fact.path.slice(1)])))];
 }
 
 /** None when the folder is gone meanwhile: something that a property started may not have ended yet. */
@@ -97,12 +135,22 @@ function entriesOf(folder: string): Dirent[] {
   }
 }
 
+/** What a path looks like. */
+interface Look {
+  readonly text: string;
+  readonly isFolder: boolean;
+  /** Of a file. */
+  readonly sizeBytes: number;
+}
+
 /** All that changes when a file does. Of a folder the time does not count: it changes with every name in it. */
-function lookOf(path: string): { readonly text: string; readonly sizeBytes: number } | undefined {
+function lookOf(path: string): Look | undefined {
   const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   if (stat === undefined) return undefined;
   const { ino, mode, uid, gid, size, ctimeNs, rdev } = stat;
+  // What was removed. overlayfs links these to each other, so the next one changes the time of all.
+  if (stat.isCharacterDevice() && rdev === 0n) return { text: 'removed', isFolder: false, sizeBytes: 0 };
   const isFolder = stat.isDirectory();
   const text = [ino, mode, uid, gid, ...(isFolder ? [] : [size, ctimeNs, rdev])].join(' ');
-  return { text, sizeBytes: isFolder ? 0 : Number(size) };
+  return { text, isFolder, sizeBytes: isFolder ? 0 : Number(size) };
 }
