@@ -176,9 +176,10 @@ const NOT_AT_START = ['ip_tables'];
 
 /**
  * Steps of the kernel's start. The first tests a source of random numbers for a twentieth of the boot, though the kernel has better ones.
- * The second puts numbers for names of constants into what tracefs says of the fields of each event: tracing works without.
+ * The others look through all trace events for names of constants, to put numbers there, and through all functions for those that
+ * cannot be traced; tracing works without: the latter is found out when it is asked for.
  */
-const KERNEL_STEPS = ['jent_mod_init', 'trace_eval_init'];
+const KERNEL_STEPS = ['jent_mod_init', 'trace_eval_init', 'ftrace_check_for_weak_functions'];
 
 /**
  * What the kernel would test of its ciphers and signatures when each is registered, RSA with keys of 4096 bits among them: a seventh of
