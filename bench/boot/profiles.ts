@@ -31,7 +31,7 @@ export const PROFILES: readonly Profile[] = [
     wire: '100M',
     withoutNode: [],
     hasAgent: false,
-    budgets: { init: 3.1, 'multi-user': 5.95, size: 74, memory: 256 },
+    budgets: { init: 3.05, 'multi-user': 5.95, size: 73.6, memory: 256 },
     goals: { size: [38, 32], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
   {
@@ -42,7 +42,7 @@ export const PROFILES: readonly Profile[] = [
     wire: '1G',
     withoutNode: [],
     hasAgent: false,
-    budgets: { init: 3.4, 'multi-user': 5.35, size: 105, memory: 265 },
+    budgets: { init: 1.85, 'multi-user': 3.8, size: 102.5, memory: 260 },
     goals: { 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
   {
@@ -53,7 +53,7 @@ export const PROFILES: readonly Profile[] = [
     wire: '100M',
     withoutNode: [],
     hasAgent: false,
-    budgets: { init: 3.25, 'multi-user': 6.15, size: 93.5, memory: 276 },
+    budgets: { init: 3.2, 'multi-user': 6.1, size: 93.5, memory: 276 },
     goals: { size: [75, 60], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
   {
@@ -63,7 +63,7 @@ export const PROFILES: readonly Profile[] = [
     hardware: 'server',
     withoutNode: ['systemd.mask=buildos-monitor.service', 'systemd.mask=buildos-tftp.socket'],
     hasAgent: true,
-    budgets: { init: 2.35, 'multi-user': 6.45, agent: 8.25, size: 180, memory: 382 },
+    budgets: { init: 2.25, 'multi-user': 6.35, agent: 8.1, size: 180, memory: 380 },
     goals: { agent: [5, 2.5], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
 ];
