@@ -14,6 +14,9 @@ import { partSuffix } from './store.ts';
 /** Downloads at once: more is no quicker on one mirror, and less friendly. */
 const PARALLEL = 8;
 
+/** Packages in the cache that are looked at at once. */
+const PARALLEL_LOOKS = 4;
+
 /** An archive that does not send a byte for so long is given up. */
 const STALL_MS = 30_000;
 
@@ -102,9 +105,10 @@ export async function fetchPackages(options: FetchOptions): Promise<readonly str
   await mkdir(folder, { recursive: true });
   const files = options.lock.packages.map((each) => join(folder, `${each.sha256}.deb`));
   const missing: { each: LockedPackage; file: string }[] = [];
+  const states = await lookAt(options.lock.packages, files);
   for (const [index, each] of options.lock.packages.entries()) {
     const file = files[index] ?? '';
-    const state = await look(file, each);
+    const state = states[index];
     if (state === 'right') await utimes(file, new Date(), new Date());
     else missing.push({ each, file });
     if (state === 'damaged') options.onProgress?.(`${each.name} is damaged in the cache, and fetched again: ${file}`);
@@ -142,7 +146,20 @@ export async function fetchPackages(options: FetchOptions): Promise<readonly str
 }
 
 /** What the cache has of a package. */
-async function look(file: string, each: LockedPackage): Promise<'right' | 'damaged' | 'missing'> {
+type State = 'right' | 'damaged' | 'missing';
+
+/** Looks at some files at once: what takes time is to open and to read each. */
+async function lookAt(packages: readonly LockedPackage[], files: readonly string[]): Promise<readonly State[]> {
+  const states: State[] = [];
+  const queue = packages.entries();
+  const work = async (): Promise<void> => {
+    for (const [index, each] of queue) states[index] = await look(files[index] ?? '', each);
+  };
+  await Promise.all(Array.from({ length: PARALLEL_LOOKS }, work));
+  return states;
+}
+
+async function look(file: string, each: LockedPackage): Promise<State> {
   const size = (await stat(file).catch(() => undefined))?.size;
   if (size === undefined) return 'missing';
   return size === each.sizeBytes && hash('sha256', await readFile(file)) === each.sha256 ? 'right' : 'damaged';

@@ -69,7 +69,9 @@ export class PackageCache implements AsyncDisposable {
   readonly #form: string;
   readonly #reader: DebReader;
   readonly #packages = new Map<string, CachedPackage>();
-  readonly #keeping = new Set<Promise<void>>();
+  readonly #keeping: Promise<void>[] = [];
+  /** Packs one after the other: what is unpacked next is waited for. */
+  #lastKept: Promise<unknown> = Promise.resolve();
   #heldBytes = 0;
 
   /**
@@ -115,10 +117,10 @@ export class PackageCache implements AsyncDisposable {
     const controlFiles = await control();
     const content = await this.#reader.read(deb, 'fsys', (archive) => packageContent(controlFiles, archive));
     const { index } = content;
-    const kept = keep(file, content).finally(() => this.#keeping.delete(kept));
+    const kept = this.#lastKept.then(() => keep(file, content));
     // Who disposes of this hears of a failure; it may come before that.
-    kept.catch(() => undefined);
-    this.#keeping.add(kept);
+    this.#lastKept = kept.catch(() => undefined);
+    this.#keeping.push(kept);
     let held: Uint8Array | undefined;
     if (this.#heldBytes + index.tarBytes <= HELD_BYTES) {
       held = content.tar;
