@@ -34,15 +34,25 @@ const START_MS = 30_000;
 /** How long it has to end when its input did. */
 const CLOSE_MS = 2000;
 
-/** What it reads first. `kill -1` is for a PID namespace: our parent leads one. */
+/** How often what was left is killed until it is gone; then the shell is given up. */
+const KILL_TRIES = 200;
+
+/**
+ * What it reads first. `kill -1` is for a PID namespace: our parent leads one. It fails when nobody is left, and counts who is
+ * dying, and who is dead until our parent has noticed.
+ */
 const prologue = (mark: string): string => `
 [ "$PPID" = 1 ] || exit 1
 look() { set -- /tmp/* /tmp/.[!.]* /dev/shm/* /dev/shm/.[!.]* /run/* /run/.[!.]* /run/lock/*; seen=$*; }
 said() {
-  kill -s KILL -- -1 2>/dev/null
+  tries=0
+  while kill -s KILL -- -1 2>/dev/null && [ $tries -lt ${KILL_TRIES} ]; do
+    tries=$((tries + 1))
+    if [ $tries -gt 10 ]; then sleep 0.01 2>/dev/null; fi
+  done
   look
   more=more
-  [ "$seen" = "$clean" ] || more=last
+  [ "$seen" = "$clean" ] && [ $tries -lt ${KILL_TRIES} ] || more=last
   printf '${mark} %s %s\\n' "$1" "$more"
   printf '${mark} %s %s\\n' "$1" "$more" >&2
   [ "$more" = more ] || exit 0
