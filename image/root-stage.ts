@@ -6,7 +6,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { constants, createZstdDecompress, zstdCompress } from 'node:zlib';
 import type { PackageLock } from '../manifests/package-lock.ts';
 import type { RootPackage } from './root-packages.ts';
 import { keyOf, type Store } from './store.ts';
@@ -40,7 +40,9 @@ export async function restoreStage(
   const entry = await cache.store.find('stages', stageKey(cache, packages));
   if (entry === undefined) return false;
   const packed = await cache.store.read(entry, FILE);
-  const tar = await promisify(zstdDecompress)(packed, { chunkSize: Number(entry.facts['tarBytes']) });
+  // Unpacked while it is written.
+  const tar = createZstdDecompress({ chunkSize: 2 ** 20 });
+  tar.end(packed);
   await on.run(['tar', '--extract', '--preserve-permissions', ...ATTRIBUTES], {
     cwd: root,
     input: tar,
@@ -72,7 +74,7 @@ export async function keepStage(
       const tar = await readFile(seen(copy));
       const params = { [constants.ZSTD_c_compressionLevel]: 1 };
       await writeFile(join(out, FILE), await promisify(zstdCompress)(tar, { params, chunkSize: 2 ** 20 }));
-      return { tarBytes: String(tar.length) };
+      return {};
     });
     await on.run(['rm', copy]);
   };
