@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
 import type { DriverName } from './driver.ts';
 import { DRIVERS } from './drivers.ts';
+import type { MachineOptions } from './instance.ts';
 import { type OptionPair, type Packet, decodePacket, encodeRequest } from './packet.ts';
 
 export const HOST = '127.0.0.1';
@@ -116,6 +117,17 @@ export function makeFolder(files: Readonly<Record<string, string>> = {}): Dispos
   for (const [name, content] of Object.entries(files)) writeFileSync(join(dir.path, name), content);
   return { path: dir.path, [Symbol.dispose]: () => dir.remove() };
 }
+
+/** Of a machine's own server: we are its peer. */
+export const instanceOf = (
+  driver: DriverName,
+  folder: { readonly path: string },
+): Pick<MachineOptions, 'driver' | 'folder' | 'address' | 'peer'> => ({
+  driver,
+  folder: folder.path,
+  address: HOST,
+  peer: HOST,
+});
 
 export const onLoopback: { readonly address: string; readonly port: 0 } = { address: HOST, port: 0 };
 export const until = async (isTrue: () => boolean): Promise<void> => {

@@ -5,16 +5,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { serveMachine } from './instance.ts';
 import { encodeData, encodeError } from './packet.ts';
-import { HOST, Probe, makeFolder, until, onEachDriver as test } from './_probe.ts';
+import { HOST, Probe, instanceOf, makeFolder, until, onEachDriver as test } from './_probe.ts';
 
 test('an upload is in place before its last ACK, which is repeated for a repeated last DATA', async (driver) => {
   using folder = makeFolder({ result: 'old' });
   const written: [string, number][] = [];
   await using server = await serveMachine({
-    driver,
-    folder: folder.path,
-    address: HOST,
-    peer: HOST,
+    ...instanceOf(driver, folder),
     writable: { result: { maxBytes: 1000, rule: 'replace' } },
     onWritten: (name, bytes) => written.push([name, bytes]),
   });
@@ -38,10 +35,7 @@ test('an upload is in place before its last ACK, which is repeated for a repeate
 test('an upload that ends early leaves everything as it was', async (driver) => {
   using folder = makeFolder({ result: 'old' });
   await using server = await serveMachine({
-    driver,
-    folder: folder.path,
-    address: HOST,
-    peer: HOST,
+    ...instanceOf(driver, folder),
     writable: { result: { maxBytes: 1000, rule: 'replace' } },
   });
   await using probe = Probe.open();
@@ -64,10 +58,7 @@ test('a temporary file that cannot be removed is told, and the server goes on', 
   const writable = { up: { maxBytes: 1000, rule: 'replace' } } as const;
   const onError = (error: Error): void => void errors.push(error);
   await using server = await serveMachine({
-    driver,
-    folder: folder.path,
-    address: HOST,
-    peer: HOST,
+    ...instanceOf(driver, folder),
     writable,
     onError,
   });
@@ -88,10 +79,7 @@ test('a temporary file that cannot be removed is told, and the server goes on', 
 test('names, rules and quotas of an instance', async (driver) => {
   using folder = makeFolder({ task: 'task', result: 'there', '.log.0123456789ab.part': 'left over' });
   await using server = await serveMachine({
-    driver,
-    folder: folder.path,
-    address: HOST,
-    peer: HOST,
+    ...instanceOf(driver, folder),
     writable: { result: { maxBytes: 1000, rule: 'once' }, upload: { maxBytes: 600, rule: 'replace' } },
   });
   assert.equal(existsSync(join(folder.path, '.log.0123456789ab.part')), false);
@@ -116,10 +104,7 @@ test('names, rules and quotas of an instance', async (driver) => {
 test('an upload with fewer bytes than announced is refused', async (driver) => {
   using folder = makeFolder();
   await using server = await serveMachine({
-    driver,
-    folder: folder.path,
-    address: HOST,
-    peer: HOST,
+    ...instanceOf(driver, folder),
     writable: { upload: { maxBytes: 1000, rule: 'once' } },
   });
   await using probe = Probe.open();
@@ -134,10 +119,7 @@ test('an upload with fewer bytes than announced is refused', async (driver) => {
 test('append: the offset says where, a chunk is seen whole or not at all, and a repeat changes nothing', async (driver) => {
   using folder = makeFolder();
   await using server = await serveMachine({
-    driver,
-    folder: folder.path,
-    address: HOST,
-    peer: HOST,
+    ...instanceOf(driver, folder),
     writable: { log: { maxBytes: 12, rule: 'append' } },
   });
   const log = join(folder.path, 'log');
@@ -175,10 +157,7 @@ test('append: the offset says where, a chunk is seen whole or not at all, and a 
 test('a newer upload of a name takes the place of an older one that stands still', async (driver) => {
   using folder = makeFolder();
   await using server = await serveMachine({
-    driver,
-    folder: folder.path,
-    address: HOST,
-    peer: HOST,
+    ...instanceOf(driver, folder),
     writable: { upload: { maxBytes: 1000, rule: 'replace' } },
   });
   await using old = Probe.open();

@@ -6,7 +6,7 @@ import { serveMachine } from './instance.ts';
 import { encodeAck, encodeData } from './packet.ts';
 import { serveFolder } from './server.ts';
 import type { TransferEvent } from './transfer-event.ts';
-import { HOST, Probe, makeFolder, onLoopback, until, onEachDriver as test } from './_probe.ts';
+import { Probe, instanceOf, makeFolder, onLoopback, until, onEachDriver as test } from './_probe.ts';
 
 test('more transfers than allowed are ignored, but silent strangers make room', async (driver) => {
   using folder = makeFolder({ file: 'x'.repeat(600) });
@@ -76,10 +76,7 @@ test("long texts whose size is being found take nobody's place, and few are read
 test('an upload that only waits to repeat its last ACK holds no place of its peer', async (driver) => {
   using folder = makeFolder();
   await using server = await serveMachine({
-    driver,
-    folder: folder.path,
-    address: HOST,
-    peer: HOST,
+    ...instanceOf(driver, folder),
     transfersMax: 2,
     transfersPerPeerMax: 1,
     writable: { upload: { maxBytes: 1000, rule: 'replace' } },
