@@ -1,59 +1,22 @@
 /**
- * Our TFTP server with the clients that people have (curl, tftp-hpa, atftp, busybox, npm `tftp`), and our client with the
- * servers of dnsmasq and npm `tftp`. On loopback; only dnsmasq needs root, for it knows no port but 69.
+ * Our TFTP server with the clients that people have: curl, tftp-hpa, atftp, busybox, npm `tftp`. On loopback.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { type Socket, createSocket } from 'node:dgram';
-import { mkdirSync, mkdtempDisposableSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { test as nodeTest } from 'node:test';
 
-import { get, getToFile, put } from '../../tftp/client.ts';
-import { serveMachine, serveWritableFolder } from '../../tftp/instance.ts';
+import { getToFile, put } from '../../tftp/client.ts';
 import type { DriverName } from '../../tftp/driver.ts';
-import { DRIVERS } from '../../tftp/drivers.ts';
+import { serveMachine, serveWritableFolder } from '../../tftp/instance.ts';
 import type { TftpServer } from '../../tftp/serve-options.ts';
 import { serveFolder } from '../../tftp/server.ts';
 import type { TransferEvent } from '../../tftp/transfer-event.ts';
-import { findFreePort, findProgram, gives, hashOf, runIn, startServer, succeed } from './_tftp-programs.ts';
+import { makeFolders, SIZES, test } from './_tftp-peer.ts';
+import { hashOf, runIn, succeed } from './_tftp-programs.ts';
 
 const HOST = '127.0.0.1';
-const TOP = join(import.meta.dirname, '..', '..');
-
-/** Sizes around the borders of blocks of 512 and 1428, and one of many blocks. */
-const SIZES = [0, 1, 511, 512, 513, 1024, 1428, 2856, 65_464, 3_000_001] as const;
-
-/** A test that needs programs; without them it is skipped with the reason. Once with each driver of our server. */
-function test(
-  name: string,
-  programs: readonly string[],
-  run: (dir: string, driver: DriverName) => Promise<void>,
-  drivers: readonly DriverName[] = DRIVERS,
-): void {
-  const missing = programs.filter((program) => findProgram(program) === undefined);
-  const skip = missing.length > 0 ? `needs ${missing.join(', ')}` : false;
-  for (const driver of drivers) {
-    const title = drivers.length > 1 ? `${name} (${driver})` : name;
-    nodeTest(title, { timeout: 60_000, skip }, async () => {
-      using dir = mkdtempDisposableSync(join(tmpdir(), 'tftp-peers-'));
-      await run(dir.path, driver);
-    });
-  }
-}
-
-/** Two folders: `root` is served and has a file of each size, `work` is the client's. */
-function makeFolders(dir: string): { readonly root: string; readonly work: string } {
-  const [root, work] = [join(dir, 'root'), join(dir, 'work')];
-  mkdirSync(root);
-  mkdirSync(work);
-  for (const size of SIZES) writeFileSync(join(root, `f${size}`), randomBytes(size));
-  writeFileSync(join(root, 'text'), 'one\ntwo\rthree\n'.repeat(300));
-  return { root, work };
-}
 
 interface Served {
   readonly server: TftpServer;
@@ -190,70 +153,31 @@ test('tftp-hpa gets and puts every size, and text as netascii', ['tftp'], async 
   assert.equal(readFileSync(join(work, 'text2'), 'utf8'), readFileSync(join(root, 'text'), 'utf8'));
 });
 
+/** `-g` or `-p`, of a file by its own name. */
+const atftp = (
+  verb: '-g' | '-p',
+  options: readonly string[] = [],
+): ((name: string, port: string) => readonly string[]) => {
+  const asked = options.flatMap((option) => ['--option', option]);
+  return (name, port) => ['atftp', ...asked, verb, '-r', name, '-l', name, HOST, port];
+};
+
 test('atftp gets every size, with options and without', ['atftp'], async (dir, driver) => {
   mkdirSync(join(dir, 'options'));
   mkdirSync(join(dir, 'plain'));
-  const options = [
-    '--option',
-    'blksize 1428',
-    '--option',
-    'tsize 0',
-    '--option',
-    'timeout 3',
-    '--option',
-    'windowsize 8',
-  ];
-  const events = await checkAll('reads', driver, join(dir, 'options'), (name, port) => [
-    'atftp',
-    ...options,
-    '-g',
-    '-r',
-    name,
-    '-l',
-    name,
-    HOST,
-    port,
-  ]);
+  const options = ['blksize 1428', 'tsize 0', 'timeout 3', 'windowsize 8'];
+  const events = await checkAll('reads', driver, join(dir, 'options'), atftp('-g', options));
   assert.ok(
     events.every(({ granted }) => granted.windowsize === 8 && granted.blksize === 1428 && granted.timeout === 3),
   );
-  await checkAll('reads', driver, join(dir, 'plain'), (name, port) => [
-    'atftp',
-    '-g',
-    '-r',
-    name,
-    '-l',
-    name,
-    HOST,
-    port,
-  ]);
+  await checkAll('reads', driver, join(dir, 'plain'), atftp('-g'));
 });
 
 test('atftp puts every size, with a window and without options', ['atftp'], async (dir, driver) => {
   mkdirSync(join(dir, 'options'));
   mkdirSync(join(dir, 'plain'));
-  const options = ['--option', 'blksize 1428', '--option', 'windowsize 8'];
-  await checkAll('writes', driver, join(dir, 'options'), (name, port) => [
-    'atftp',
-    ...options,
-    '-p',
-    '-r',
-    name,
-    '-l',
-    name,
-    HOST,
-    port,
-  ]);
-  await checkAll('writes', driver, join(dir, 'plain'), (name, port) => [
-    'atftp',
-    '-p',
-    '-r',
-    name,
-    '-l',
-    name,
-    HOST,
-    port,
-  ]);
+  await checkAll('writes', driver, join(dir, 'options'), atftp('-p', ['blksize 1428', 'windowsize 8']));
+  await checkAll('writes', driver, join(dir, 'plain'), atftp('-p'));
 });
 
 test('busybox tftp gets and puts every size', ['busybox'], async (dir, driver) => {
@@ -315,7 +239,7 @@ test('npm tftp gets and puts, with a window', [], async (dir, driver) => {
       client.put(process.argv[2], 'back', (error) => { if (error) throw error; });
     });`;
   const file = join(work, 'f3000001');
-  await succeed(work, [process.execPath, '-e', script, join(TOP, 'node_modules', 'tftp'), file]);
+  await succeed(work, [process.execPath, '-e', script, join(import.meta.dirname, '../../node_modules/tftp'), file]);
   assert.equal(hashOf(file), hashOf(join(root, 'f3000001')));
   assert.equal(hashOf(join(root, 'back')), hashOf(file));
 });
@@ -359,119 +283,3 @@ test('40 MB go through without options, past block 65535, and with a window', ['
   assert.equal(hashOf(join(dir, 'window')), hashOf(join(dir, 'big')));
   assert.equal(report.blocks, 78_126);
 });
-
-nodeTest(
-  'our client gets from dnsmasq, over IPv4 and IPv6: every size, with and without options, text, and a missing file',
-  {
-    timeout: 60_000,
-    skip:
-      process.getuid?.() !== 0
-        ? 'needs root for port 69'
-        : findProgram('dnsmasq') === undefined
-          ? 'needs dnsmasq'
-          : false,
-  },
-  async () => {
-    using dir = mkdtempDisposableSync('/tmp/tftp-dnsmasq-');
-    const { root, work } = makeFolders(dir.path);
-    // An address of its own keeps away from other servers on this host.
-    const hosts = ['127.0.0.3', '::1'] as const;
-    const argv = [
-      'dnsmasq',
-      '--keep-in-foreground',
-      '--conf-file=/dev/null',
-      '--port=0',
-      '--user=root',
-      '--log-facility=-',
-    ];
-    const listen = [
-      '--enable-tftp',
-      `--tftp-root=${root}`,
-      ...hosts.map((host) => `--listen-address=${host}`),
-      '--bind-interfaces',
-      '--pid-file=',
-    ];
-    await using _server = await startServer([...argv, ...listen], () => gives(hosts[0], 69, 'f1'));
-    for (const host of hosts) {
-      for (const options of [{}, { blksize: 512, windowsize: 1 }, { blksize: 65464 }] as const) {
-        for (const size of SIZES) {
-          const file = join(work, 'file');
-          const report = await getToFile({ host, name: `f${size}`, file, ...options });
-          assert.equal(hashOf(file), hashOf(join(root, `f${size}`)), JSON.stringify({ host, size, report }));
-          assert.equal(report.granted.tsize, size);
-        }
-      }
-      assert.ok((await get({ host, name: 'text', mode: 'netascii' })).length > 0);
-      await assert.rejects(get({ host, name: 'nothing' }), { name: 'TransferError', code: 1 });
-      await assert.rejects(put({ host, name: 'f1', content: 'x' }), { name: 'TransferError', from: 'peer' });
-    }
-  },
-);
-
-test(
-  'our client gets from and puts to the server of npm tftp',
-  [],
-  async (dir) => {
-    const { root, work } = makeFolders(dir);
-    const port = await findFreePort();
-    const script = `
-    const server = require(process.argv[1]).createServer({ host: '${HOST}', port: ${port}, root: process.argv[2] });
-    server.on('request', (request) => request.on('error', () => {}));
-    server.listen();`;
-    const argv = [process.execPath, '-e', script, join(TOP, 'node_modules', 'tftp'), root];
-    await using _server = await startServer(argv, () => gives(HOST, port, 'f1'));
-    for (const size of SIZES) {
-      const file = join(work, 'file');
-      await getToFile({ host: HOST, port, name: `f${size}`, file });
-      assert.equal(hashOf(file), hashOf(join(root, `f${size}`)), String(size));
-      await put({ host: HOST, port, name: `up${size}`, content: { file } });
-      // It sends its last ACK before the file is complete.
-      await sleep(50);
-      assert.equal(hashOf(join(root, `up${size}`)), hashOf(file), String(size));
-    }
-    await assert.rejects(get({ host: HOST, port, name: 'nothing' }), { name: 'TransferError', from: 'peer' });
-  },
-  ['dgram'],
-);
-
-test(
-  'a bound socket is taken over as a descriptor, as from systemd',
-  ['curl'],
-  async (dir) => {
-    const { root, work } = makeFolders(dir);
-    const socket = createSocket('udp4');
-    const { port } = socket.bindSync({ address: HOST });
-    const fd = descriptorOf(socket);
-    const script = `
-    import { serveFolder } from ${JSON.stringify(join(TOP, 'tftp', 'server.ts'))};
-    await serveFolder({ folder: process.argv[1], fd: 3 });
-    console.log('up');`;
-    const args = ['--input-type=module-typescript', '-e', script, root];
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit', fd] });
-    // The child has it; here it would take requests away.
-    socket.close();
-    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-    try {
-      await Promise.race([new Promise((resolve) => child.stdio[1]?.once('data', resolve)), exited]);
-      assert.equal(child.exitCode, null);
-      await succeed(work, ['curl', '-sS', '-o', 'f513', `tftp://${HOST}:${port}/f513`]);
-      assert.equal(hashOf(join(work, 'f513')), hashOf(join(root, 'f513')));
-    } finally {
-      child.kill('SIGTERM');
-      await exited;
-    }
-  },
-  ['dgram'],
-);
-
-/** The descriptor of a socket, which Node keeps to itself: the one number `fd` in its hidden state. */
-function descriptorOf(socket: Socket): number {
-  const hidden = Object.getOwnPropertySymbols(socket).map((symbol): unknown => Reflect.get(socket, symbol));
-  const descriptors = hidden.map((value): unknown => {
-    const handle: unknown = typeof value === 'object' && value !== null ? Reflect.get(value, 'handle') : undefined;
-    return typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;
-  });
-  const found = descriptors.find((fd) => typeof fd === 'number' && fd > 2);
-  assert.ok(typeof found === 'number', 'this Node hides the descriptor of a socket elsewhere');
-  return found;
-}
