@@ -178,7 +178,8 @@ class IncomingArchive {
     while (this.#at + BLOCK_BYTES <= this.#length) {
       const header = this.#bytes.subarray(this.#at, this.#at + BLOCK_BYTES);
       if (header.toString('latin1', 0, MARK.length) === MARK) return true;
-      this.#at += header[0] === 0 ? BLOCK_BYTES : memberBytes(header);
+      // The zeros at the end of an archive are headers of nothing.
+      this.#at += memberBytes(header);
     }
     return false;
   }

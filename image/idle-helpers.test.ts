@@ -83,7 +83,10 @@ test('deb-systemd-helper is left out for units of which it knows nothing', (t) =
   mkdirSync(join(STATE, 'deb-systemd-user-helper-enabled'));
   writeFileSync(join(STATE, 'deb-systemd-user-helper-enabled/a.service.dsh-also'), '');
   check(true, '--quiet', '--user', 'was-enabled', 'a.service');
-  mkdirSync(join(STATE, 'deb-systemd-user-helper-masked'));
-  check(true, 'unmask', 'b.service');
-  check(true, '--user', 'unmask', 'b.service');
+  for (const masked of ['deb-systemd-helper-masked', 'deb-systemd-user-helper-masked']) {
+    mkdirSync(join(STATE, masked));
+    check(true, 'unmask', 'b.service');
+    check(true, '--user', 'unmask', 'b.service');
+    rmSync(join(STATE, masked), { recursive: true });
+  }
 });
