@@ -12,10 +12,25 @@ RURVe3a8mdu1hhbCajyBKsrToJXudmIdBaPaNakzzZExc8r9QSsOq8WeOisypT9N1W/KjvqjbqRMwx1q
 trusted comment: from minisign
 LaqI01cBLqqHQeHljJJIgqx7iHXYqYVEniGmAFA00c000EEs5q7RpYqvjFRP4PFNxFXnfh12rr7SHQsG0RimAA==
 `;
+/** Of the content itself and not of its digest, as minisign before 0.10 did: "minisign -S -l". */
+const OLD_SIGNATURE = `untrusted comment: signature from minisign secret key
+RWRVe3a8mdu1hpeZ0i84Gx8bcfXbwpT2Foc9QS1Mt87t6IS2s5JftPlWMU9oJCXYlZFKr8KZkAnZOxX+hzD2qJpF34laI6gZ0gg=
+trusted comment: from minisign
+M/LIkyCMnqfOxPsAKxMBfRj+XCu5SBwKTTml4v1ZD94nJFeJnmwAD/zPmQwgEJuS9UYAXQ+8OZ526GOI9dfEAA==
+`;
 
 describe('minisign', () => {
   test('accepts what minisign has signed, and gives the trusted comment', () => {
     assert.equal(verifyMinisign(CONTENT, SIGNATURE, parsePublicKey(PUBLIC)), 'from minisign');
+  });
+
+  test('accepts a signature of the old kind, and no other content by it', () => {
+    const key = parsePublicKey(PUBLIC);
+    assert.equal(verifyMinisign(CONTENT, OLD_SIGNATURE, key), 'from minisign');
+    assert.throws(() => verifyMinisign(CONTENT.subarray(1), OLD_SIGNATURE, key), /does not fit the content/);
+    // The kind is in the signature and not signed: the other one is another signature.
+    assert.throws(() => verifyMinisign(CONTENT, OLD_SIGNATURE.replace('RWRV', 'RURV'), key), /does not fit/);
+    assert.throws(() => verifyMinisign(CONTENT, SIGNATURE.replace('RURV', 'RWRV'), key), /does not fit/);
   });
 
   test('gives the signature that minisign gives: Ed25519 has no chance in it', () => {
@@ -35,7 +50,7 @@ describe('minisign', () => {
     );
     assert.throws(
       () => verifyMinisign(CONTENT, SIGNATURE.replace('comment: from', 'comment: by'), key),
-      /comment does not fit/,
+      /comment in its signature was altered/,
     );
     const other = { ...key, id: new Uint8Array(8) };
     assert.throws(() => verifyMinisign(CONTENT, SIGNATURE, other), /not of 0000000000000000 that is trusted/);

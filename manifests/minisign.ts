@@ -136,7 +136,7 @@ export function signMinisign(content: Uint8Array, secretKey: MinisignSecretKey, 
  *
  * @param signatureText - the `.minisig` file
  * @returns the trusted comment
- * @throws {MinisignError} when the content, the comment or the key is another one
+ * @throws {MinisignError} when the content, the comment or the key is another one; the message goes on after a colon
  */
 export function verifyMinisign(content: Uint8Array, signatureText: string, publicKey: MinisignPublicKey): string {
   const [untrusted = '', first = '', comment = '', second = ''] = signatureText.split(/\r?\n/);
@@ -150,25 +150,25 @@ export function verifyMinisign(content: Uint8Array, signatureText: string, publi
     !comment.startsWith(TRUSTED) ||
     global?.length !== SIGNATURE_BYTES
   ) {
-    throw new MinisignError('Cannot read the signature: not in the minisign format', 'sign again with minisign -S');
+    throw new MinisignError('its signature is not in the minisign format', 'sign again with "minisign -S"');
   }
   const id = signed.subarray(2, 2 + KEY_ID_BYTES);
   if (!id.equals(publicKey.id)) {
     throw new MinisignError(
-      `The signature is of the key ${formatKeyId(id)}, not of ${formatKeyId(publicKey.id)} that is trusted`,
-      'sign with the other key, or trust this one',
+      `its signature is of the key ${formatKeyId(id)}, not of ${formatKeyId(publicKey.id)} that is trusted`,
+      'sign with the key that is trusted, or trust the other one',
     );
   }
   const signature = signed.subarray(2 + KEY_ID_BYTES);
   const trustedComment = comment.slice(TRUSTED.length);
   if (!verifyRaw(null, algorithm === 'ED' ? digestOf(content) : content, publicKey.key, signature)) {
     throw new MinisignError(
-      'The signature does not fit the content',
-      'one of the two was altered, or is of another day',
+      'its signature does not fit the content',
+      'one of the two was altered, or is being published just now: publish and sign again if it stays so',
     );
   }
   if (!verifyRaw(null, Buffer.concat([signature, Buffer.from(trustedComment)]), publicKey.key, global)) {
-    throw new MinisignError('The trusted comment does not fit the signature', 'it was altered; fetch it again');
+    throw new MinisignError('the comment in its signature was altered', 'sign again with "minisign -S"');
   }
   return trustedComment;
 }
