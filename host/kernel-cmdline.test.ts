@@ -137,8 +137,6 @@ test('parse() refuses bad values by name and keeps the default', () => {
   const bad = [
     'buildos.buildid_url=ftp://x',
     'buildos.toolchain_url=http://',
-    'buildos.buildid_trust=RWQ',
-    'buildos.config_trust=AAQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3',
     'buildos.controller_url=tftp://x',
     'buildos.controller_url=123456=http://x',
     'buildos.controller_url=http://x,',
@@ -166,6 +164,36 @@ test('parse() refuses bad values by name and keeps the default', () => {
     assert.deepEqual(options, parseKernelCommandLine('').options, word);
   }
   assert.match(problemsOf('buildos.ram=4096')[0] ?? '', /write 4096M or 4096G/);
+});
+
+test('parse() keeps a key that is none, and says so: to trust nothing is not to trust anything', () => {
+  const url = 'buildos.toolchain_url.stage=http://s buildos.buildid_url=http://b';
+  for (const bad of ['RWQ', `${MINISIGN}A`, `RWU${MINISIGN.slice(3)}`, `A${MINISIGN.slice(1)}`, '']) {
+    const { options, problems } = parseKernelCommandLine(
+      `buildos.toolchain_trust.stage=${bad} ${url} buildos.buildid_trust=${bad}`,
+    );
+    assert.equal(options.buildidTrust, bad);
+    assert.equal(options.toolchains['stage']?.trust, bad);
+    assert.deepEqual(
+      problems.map(({ name, value }) => [name, value]),
+      [
+        ['buildos.buildid_trust', bad],
+        ['buildos.toolchain_trust.stage', bad],
+      ],
+    );
+    assert.match(problems[0]?.message ?? '', /^is no minisign public key, so nothing is taken as signed by it$/);
+  }
+  assert.equal(parseKernelCommandLine(`${url} buildos.buildid_trust`).options.buildidTrust, '');
+  assert.deepEqual(
+    problemsOf(`buildos.toolchain_trust.stage=${MINISIGN} ${url} buildos.buildid_trust=${MINISIGN}`),
+    [],
+  );
+});
+
+test('parse() reports a key for an image that is not watched', () => {
+  assert.deepEqual(problemsOf(`buildos.buildid_trust=${MINISIGN}`), [
+    'buildos.buildid_url: not given, so buildos.buildid_trust has no effect (add buildos.buildid_url=<url>)',
+  ]);
 });
 
 test('parse() says of options that nothing acts upon yet that they have no effect', () => {

@@ -10,7 +10,7 @@
 export interface ToolchainOptions {
   /** `buildos.toolchain_url`: http, https or tftp URL of the file list. */
   readonly url?: string;
-  /** `buildos.toolchain_trust`: minisign public key, base64. */
+  /** `buildos.toolchain_trust`: minisign public key, base64; as written when it is none, see {@link KEYS}. */
   readonly trust?: string;
   /** `buildos.controller_url`: priority is 1 to 5 digits `[F]DCBA`, `0` when not given. */
   readonly controllers: readonly { readonly priority: string; readonly url: string }[];
@@ -72,6 +72,9 @@ const PREFIX = 'buildos.';
 /** Letters, digits, dashes: it becomes part of unit, directory and interface names, and of build ids (32 at most). */
 const TOOLCHAIN_NAME = /^[a-z0-9][a-z0-9-]{0,19}$/i;
 
+/** A minisign public key: base64 of `Ed`, 8 bytes of key id, 32 bytes of Ed25519 key. */
+const MINISIGN_KEY = /^RW[QRST][A-Za-z0-9+/]{53}$/;
+
 const FILE_SCHEMES = ['http', 'https', 'tftp'] as const;
 const CONTROLLER_SCHEMES = ['http', 'https'] as const;
 
@@ -82,9 +85,9 @@ type ToolchainDraft = Draft<ToolchainOptions>;
 /** Options of the whole host: the setter checks the value and throws {@link BadValueError}. */
 const HOST_OPTIONS: Readonly<Record<string, (host: HostDraft, value: string) => void>> = {
   buildid_url: (host, value) => (host.buildidUrl = parseUrl(value, FILE_SCHEMES)),
-  buildid_trust: (host, value) => (host.buildidTrust = parseMinisignKey(value)),
+  buildid_trust: (host, value) => (host.buildidTrust = value),
   config_url: (host, value) => (host.configUrl = parseUrl(value, FILE_SCHEMES)),
-  config_trust: (host, value) => (host.configTrust = parseMinisignKey(value)),
+  config_trust: (host, value) => (host.configTrust = value),
   monitor_interval: (host, value) => (host.monitorIntervalSeconds = parseSeconds(value, 5, 86_400)),
   tftp_size: (host, value) => (host.tftpSizeMiB = parseMiB(value, 16)),
   smtp_relay: (host, value) => (host.smtpRelay = parseRelay(value)),
@@ -102,7 +105,7 @@ const HOST_FLAGS: Readonly<Record<string, (host: HostDraft, on: boolean) => void
 /** Options of one toolchain, which may end in `.<tc>`. */
 const TOOLCHAIN_OPTIONS: Readonly<Record<string, (toolchain: ToolchainDraft, value: string) => void>> = {
   toolchain_url: (toolchain, value) => (toolchain.url = parseUrl(value, FILE_SCHEMES)),
-  toolchain_trust: (toolchain, value) => (toolchain.trust = parseMinisignKey(value)),
+  toolchain_trust: (toolchain, value) => (toolchain.trust = value),
   controller_url: (toolchain, value) => (toolchain.controllers = value.split(',').map(parseController)),
   controller_trust: (toolchain, value) => (toolchain.controllerTrust = value.split(',').map(parseFingerprint)),
   instances: (toolchain, value) => (toolchain.instances = parseCount(value, 1, 256)),
@@ -111,10 +114,14 @@ const TOOLCHAIN_OPTIONS: Readonly<Record<string, (toolchain: ToolchainDraft, val
   interactive: (toolchain, value) => (toolchain.interactive = parseInteractive(value)),
 };
 
+/**
+ * Options that name a minisign public key. A bad one is kept and reported: nothing is signed by it, where the default
+ * would be to take what is not signed.
+ */
+const KEYS: ReadonlySet<string> = new Set(['buildid_trust', 'config_trust', 'toolchain_trust']);
+
 /** Options of the specification that nothing acts upon yet: to be told, above all where they promise safety. */
 const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
-  'buildid_trust',
-  'toolchain_trust',
   'controller_trust',
   'config_url',
   'config_trust',
@@ -168,7 +175,11 @@ export function parseKernelCommandLine(text: string): {
       problems.push({ ...argument, message: error.message, ...(error.hint !== undefined && { hint: error.hint }) });
     }
   }
-  problems.push(...findOrphans(toolchains));
+  problems.push(...findBadKeys(host, toolchains), ...findOrphans(toolchains));
+  if (host.buildidTrust !== undefined && host.buildidUrl === undefined) {
+    const message = `not given, so ${PREFIX}buildid_trust has no effect`;
+    problems.push({ name: `${PREFIX}buildid_url`, message, hint: `add ${PREFIX}buildid_url=<url>` });
+  }
   return { options: { ...host, toolchains: Object.fromEntries(toolchains) }, problems };
 }
 
@@ -218,11 +229,12 @@ function take(argument: KernelArgument, host: HostDraft, toolchains: Map<string,
     flag(host, argument.value === undefined || parseBoolean(argument.value));
     return;
   }
-  if (argument.value === undefined || argument.value === '') {
+  const value = argument.value ?? '';
+  if (value === '' && !KEYS.has(base)) {
     throw new BadValueError('has no value', `write ${argument.name}=<value>, or leave it out for the default`);
   }
   if (ofToolchain === undefined) {
-    HOST_OPTIONS[base]?.(host, argument.value);
+    HOST_OPTIONS[base]?.(host, value);
     return;
   }
   const name = suffix ?? 'default';
@@ -230,7 +242,7 @@ function take(argument: KernelArgument, host: HostDraft, toolchains: Map<string,
     throw new BadValueError(`"${name}" is no toolchain name`, 'letters, digits and dashes, at most 20');
   }
   const toolchain = toolchains.get(name) ?? { controllers: [], controllerTrust: [], interactive: 'false' };
-  ofToolchain(toolchain, argument.value);
+  ofToolchain(toolchain, value);
   toolchains.set(name, toolchain);
 }
 
@@ -240,6 +252,26 @@ function unknownOption(base: string, suffix: string | undefined): BadValueError 
   return nearest === undefined
     ? new BadValueError(UNKNOWN_OPTION, `known are: ${OPTION_NAMES.toSorted().join(', ')}`)
     : new BadValueError(UNKNOWN_OPTION, `did you mean ${PREFIX}${nearest}${nearest in TOOLCHAIN_OPTIONS ? tail : ''}?`);
+}
+
+/** Keys that are none. */
+function findBadKeys(host: HostDraft, toolchains: ReadonlyMap<string, ToolchainDraft>): OptionProblem[] {
+  const keys: [name: string, value: string | undefined][] = [
+    ['buildid_trust', host.buildidTrust],
+    ['config_trust', host.configTrust],
+    ...[...toolchains].map(([name, { trust }]): [string, string | undefined] => [
+      `toolchain_trust${name === 'default' ? '' : `.${name}`}`,
+      trust,
+    ]),
+  ];
+  return keys
+    .filter((key): key is [string, string] => key[1] !== undefined && !MINISIGN_KEY.test(key[1]))
+    .map(([name, value]) => ({
+      name: `${PREFIX}${name}`,
+      value,
+      message: 'is no minisign public key, so nothing is taken as signed by it',
+      hint: 'the second line of minisign.pub: 56 characters, starting with RW',
+    }));
 }
 
 /** Options of a toolchain that has no list: most often a mistyped `.<tc>`. */
@@ -285,18 +317,6 @@ function parseController(value: string): { priority: string; url: string } {
       '[<priority>=]<url>, comma separated; a priority has 1 to 5 digits, a URL starts with http:// or https://, a comma in it is %2C',
     );
   }
-}
-
-/** A minisign public key: base64 of `Ed`, 8 bytes of key id, 32 bytes of Ed25519 key. */
-function parseMinisignKey(value: string): string {
-  const bytes = /^[A-Za-z0-9+/]{56}$/.test(value) ? Buffer.from(value, 'base64') : Buffer.alloc(0);
-  if (bytes.length !== 42 || bytes.toString('latin1', 0, 2) !== 'Ed') {
-    throw new BadValueError(
-      'is no minisign public key',
-      'the second line of minisign.pub: 56 characters, starting with RW',
-    );
-  }
-  return value;
 }
 
 function parseFingerprint(value: string): string {

@@ -1,6 +1,7 @@
 /** What the log says of events: those that people want to hear of. */
 import type { Event } from './event.ts';
 import type { Log } from './log.ts';
+import type { Trouble } from './state.ts';
 import { describe } from './step.ts';
 
 export function logEvent(event: Event, log: Log): void {
@@ -42,6 +43,7 @@ export function logEvent(event: Event, log: Log): void {
   }
 }
 
-function withHint(trouble: { readonly error: string; readonly hint?: string }): string {
+/** What went wrong, and what to try, in one line. */
+export function withHint(trouble: Trouble): string {
   return trouble.hint === undefined ? trouble.error : `${trouble.error} (${trouble.hint})`;
 }

@@ -9,7 +9,7 @@ import { listIdOf, troubleOf } from './toolchain.ts';
 /** What is looked at: `image`, or `toolchain <tc>`. */
 type Subject = string;
 
-/** The ids of all that the host watches, or why there is none. */
+/** The ids of all that the host watches, or why there is none. Signatures are looked at when there is a change. */
 export async function lookAtAll(host: HostJson, signal: AbortSignal): Promise<Readonly<Record<Subject, Found>>> {
   const found: Record<Subject, Found> = {};
   const { buildidUrl, toolchains } = host.options;
@@ -38,18 +38,19 @@ export async function lookAtAll(host: HostJson, signal: AbortSignal): Promise<Re
  * well.
  *
  * @param targets - of `targetsOf()`
- * @throws when something is not published whole
+ * @throws when something is not published whole, or not signed as it has to be
  */
 export async function checkTargets(targets: readonly string[], host: HostJson, signal: AbortSignal): Promise<void> {
-  const { buildidUrl, toolchains } = host.options;
+  const { buildidUrl, buildidTrust, toolchains } = host.options;
   const limits = { text: TEXT_LIMITS, file: FILE_LIMITS };
-  if (buildidUrl !== undefined) {
-    const image = targets.find((target) => target.startsWith('image '))?.slice('image '.length);
-    await checkImage(buildidUrl, image ?? host.buildId, limits, signal);
-  }
+  // Before the image, which is large: whoever may write a list, but not sign it, has nothing large fetched.
   for (const target of targets) {
     const [kind, name, id] = target.split(' ');
-    const url = toolchains[name ?? '']?.url;
-    if (kind === 'toolchain' && url !== undefined) await checkToolchain(url, id ?? '', limits, signal);
+    const { url, trust } = toolchains[name ?? ''] ?? {};
+    if (kind === 'toolchain' && url !== undefined) await checkToolchain({ url, trust }, id ?? '', limits, signal);
+  }
+  if (buildidUrl !== undefined) {
+    const image = targets.find((target) => target.startsWith('image '))?.slice('image '.length);
+    await checkImage({ url: buildidUrl, trust: buildidTrust }, image ?? host.buildId, limits, signal);
   }
 }

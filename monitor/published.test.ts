@@ -1,13 +1,15 @@
 /** Each way in which what is published may not be one whole is seen and named. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { formatImageManifest } from '../manifests/image-manifest.ts';
+import { type MinisignSecretKey, formatPublicKey, signMinisign } from '../manifests/minisign.ts';
 import { formatSha256Sums } from '../manifests/sha256sums.ts';
 import { formatToolchainList } from '../manifests/toolchain-list.ts';
 import { TEXT_LIMITS } from './fetch.ts';
 import { IMAGE, UnpublishedError, checkImage, checkToolchain } from './published.ts';
+import { UntrustedError } from './signed.ts';
 import { listIdOf } from './toolchain.ts';
 
 const LIMITS = { text: { ...TEXT_LIMITS, tries: 1 }, file: { ...TEXT_LIMITS, tries: 1 } };
@@ -72,8 +74,8 @@ const { [IMAGE.sums]: _, ...withoutSums } = B;
 /** With sums that fit, whatever else does not. */
 const summed = (files: Files): Files => ({ ...files, [IMAGE.sums]: sumsOf(files) });
 
-const check = async (files: Files, onAsked?: (path: string) => void): Promise<void> =>
-  await serving(files, (url) => checkImage(`${url}/${IMAGE.buildId}`, 'bbbb', LIMITS, NEVER), onAsked);
+const check = async (files: Files, onAsked?: (path: string) => void, trust?: string): Promise<void> =>
+  await serving(files, (url) => checkImage({ url: `${url}/${IMAGE.buildId}`, trust }, 'bbbb', LIMITS, NEVER), onAsked);
 
 test('an image whose parts are of one build is whole', async () => {
   await check(B);
@@ -133,11 +135,90 @@ test('a toolchain is whole when its list is the one that was seen, and its files
   });
   const files = { list, 'toolchain.json': '{}', 'a%20b/bootstrap.sh': 'true\n' };
   const look = async (served: Files, id = listIdOf(list)): Promise<void> =>
-    await serving(served, (url) => checkToolchain(`${url}/list`, id, LIMITS, NEVER));
+    await serving(served, (url) => checkToolchain({ url: `${url}/list`, trust: undefined }, id, LIMITS, NEVER));
   await look(files);
   await assert.rejects(look(files, 'f'.repeat(64)), /^UnpublishedError: the list http.*\/list is /);
   await assert.rejects(
     look({ ...files, 'a%20b/bootstrap.sh': 'false\n' }),
     /^UnpublishedError: the SHA-256 of http.*a%20b\/bootstrap\.sh is /,
+  );
+});
+
+const OURS: MinisignSecretKey = { id: Buffer.from('OURS0000'), key: generateKeyPairSync('ed25519').privateKey };
+const THEIRS: MinisignSecretKey = { id: Buffer.from('THEIRS00'), key: generateKeyPairSync('ed25519').privateKey };
+const TRUST = formatPublicKey(OURS).split('\n')[1] ?? '';
+const sign = (text: string, key = OURS): string => signMinisign(new TextEncoder().encode(text), key, 'test');
+const SIGNED = { ...B, 'SHA256SUMS.minisig': sign(B[IMAGE.sums] ?? '') };
+
+test('an image is followed when the key that is trusted has signed its sums', async () => {
+  await check(SIGNED, undefined, TRUST);
+});
+
+const { 'SHA256SUMS.minisig': signature, ...unsigned } = SIGNED;
+const other = { ...summed({ ...withoutSums, [IMAGE.kernel]: 'another' }), 'SHA256SUMS.minisig': signature };
+const UNTRUSTED: readonly (readonly [what: string, files: Files, message: RegExp])[] = [
+  [
+    'no signature',
+    unsigned,
+    /^Cannot trust http:\S+\/SHA256SUMS without its signature: Cannot fetch \S+\.minisig: .*404/,
+  ],
+  ['a signature of other sums', other, /\/SHA256SUMS: its signature does not fit the content$/],
+  [
+    'a signature of another key',
+    { ...SIGNED, 'SHA256SUMS.minisig': sign(B[IMAGE.sums] ?? '', THEIRS) },
+    /SHA256SUMS: its signature is of the key 3030535249454854, not of 303030305352554F that is trusted$/,
+  ],
+  [
+    'a signature of another key under our id',
+    { ...SIGNED, 'SHA256SUMS.minisig': sign(B[IMAGE.sums] ?? '', { ...THEIRS, id: OURS.id }) },
+    /does not fit the content$/,
+  ],
+  [
+    'another comment',
+    { ...SIGNED, 'SHA256SUMS.minisig': signature.replace(': test', ': text') },
+    /comment .* was altered$/,
+  ],
+  ['no signature but a page', { ...SIGNED, 'SHA256SUMS.minisig': '<html>' }, /is not in the minisign format$/],
+];
+
+for (const [what, files, message] of UNTRUSTED) {
+  test(`an image with ${what} is not trusted, and nothing large is fetched of it`, async () => {
+    const asked: string[] = [];
+    await assert.rejects(
+      check(files, (path) => void asked.push(path), TRUST),
+      (error) => {
+        assert.ok(error instanceof UntrustedError, String(error));
+        assert.match(error.message, message);
+        assert.match(error.hint, /sign/);
+        return true;
+      },
+    );
+    assert.deepEqual(asked, [IMAGE.buildId, IMAGE.sums, 'SHA256SUMS.minisig']);
+  });
+}
+
+test('an image is not what its signed sums say, however well all else fits', async () => {
+  // The kernel and everything that can be written without the key.
+  const files = { ...SIGNED, [IMAGE.kernel]: 'another' };
+  await assert.rejects(check(files, undefined, TRUST), /^UnpublishedError: the SHA-256 of buildos-image as served is /);
+});
+
+test('nothing is signed by a key that is none', async () => {
+  await assert.rejects(
+    check(SIGNED, undefined, 'mistyped'),
+    /^UntrustedError: .*SHA256SUMS: Cannot read the minisign public key/,
+  );
+});
+
+test('a toolchain is followed when the key that is trusted has signed its list', async () => {
+  const list = formatToolchainList({ version: '1', disabled: false, files: [{ path: 'a', sha256: sha256('') }] });
+  const look = async (files: Files): Promise<void> =>
+    await serving(files, (url) => checkToolchain({ url: `${url}/list`, trust: TRUST }, listIdOf(list), LIMITS, NEVER));
+  await look({ list, a: '', 'list.minisig': sign(list) });
+  await assert.rejects(look({ list, a: '' }), /^UntrustedError: Cannot trust \S+\/list without its signature/);
+  await assert.rejects(look({ list, a: '', 'list.minisig': sign(`${list}\n`) }), /list: its signature does not fit/);
+  await assert.rejects(
+    look({ list, a: '', 'list.minisig': sign(list, THEIRS) }),
+    /of the key 3030535249454854, not of 303030305352554F/,
   );
 });

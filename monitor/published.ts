@@ -8,7 +8,8 @@
  *     buildos-initrd   ─┘                                and the same digests
  *
  * A publisher switches all of them at once, but mirrors, caches and people copying files by hand do not. At the end
- * the build id is fetched once more, because the check takes a while. Left out: the signature of the sums.
+ * the build id is fetched once more, because the check takes a while. With a key to trust, the sums must be signed by
+ * it, and so is everything that has to have the digest they say.
  */
 import { createHash } from 'node:crypto';
 import { parseBuildId } from '../manifests/build-id.ts';
@@ -18,6 +19,7 @@ import { parseToolchainList } from '../manifests/toolchain-list.ts';
 import { type FetchLimits, fetchDigest, fetchText } from './fetch.ts';
 import { listIdOf } from './toolchain.ts';
 import { shorten } from './plan.ts';
+import { type Source, checkSigned } from './signed.ts';
 
 /** The files of an image, by the names they are published under. */
 export const IMAGE = {
@@ -42,24 +44,27 @@ export interface PublishedLimits {
 /**
  * Checks the image.
  *
- * @param buildidUrl - the option `buildos.buildid_url`; the other files are beside it
+ * @param source - the option `buildos.buildid_url`, the other files are beside it; and who has to have signed the sums
  * @param id - the build id that a look has found
  * @throws {UnpublishedError} when the parts do not fit
+ * @throws {UntrustedError} when they are not signed as they have to be
  * @throws {FetchError} when one cannot be had
  * @throws {ManifestError} when one is garbage
  */
 export async function checkImage(
-  buildidUrl: string,
+  source: Source,
   id: string,
   limits: PublishedLimits,
   signal: AbortSignal,
 ): Promise<void> {
+  const { url: buildidUrl, trust } = source;
   const beside = (name: string): string => new URL(name, buildidUrl).href;
   const text = (url: string): Promise<string> => fetchText(url, limits.text, signal);
 
   const idText = await text(buildidUrl);
   checkSame('the build id', parseBuildId(idText, { name: buildidUrl }), id);
   const sumsText = await text(beside(IMAGE.sums));
+  await checkSigned(sumsText, { url: beside(IMAGE.sums), trust }, limits.text, signal);
   const sums = new Map(parseSha256Sums(sumsText, { name: beside(IMAGE.sums) }).map((sum) => [sum.path, sum.sha256]));
   const manifestText = await fetchText(beside(IMAGE.manifest), { ...limits.text, maxBytes: 16 * 1024 ** 2 }, signal);
   const manifest = parseImageManifest(manifestText, { name: beside(IMAGE.manifest) });
@@ -81,17 +86,20 @@ export async function checkImage(
 /**
  * Checks that the files of a toolchain list are there with the digests it says.
  *
+ * @param source - the list, and who has to have signed it
  * @param id - of the list that a look has found
  * @throws as {@link checkImage}
  */
 export async function checkToolchain(
-  listUrl: string,
+  source: Source,
   id: string,
   limits: PublishedLimits,
   signal: AbortSignal,
 ): Promise<void> {
+  const listUrl = source.url;
   const text = await fetchText(listUrl, limits.text, signal);
   checkSame(`the list ${listUrl}`, listIdOf(text), id);
+  await checkSigned(text, source, limits.text, signal);
   const list = parseToolchainList(text, { name: listUrl });
   for (const file of list.files) {
     const url = new URL(file.path.split('/').map(encodeURIComponent).join('/'), listUrl).href;

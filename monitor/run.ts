@@ -22,7 +22,7 @@ import { TransferStats } from '../tftp/stats.ts';
 import { seeAgents } from './agents.ts';
 import { writeAtomically } from './atomic-file.ts';
 import { findStateStorage, loadBudget, saveBudget } from './budget-file.ts';
-import { logEvent } from './event-log.ts';
+import { logEvent, withHint } from './event-log.ts';
 import type { Event } from './event.ts';
 import { FILE_LIMITS, TEXT_LIMITS } from './fetch.ts';
 import { nameHost } from './hostname.ts';
@@ -31,6 +31,7 @@ import { checkTargets, lookAtAll } from './look.ts';
 import { next } from './next.ts';
 import type { Paths } from './paths.ts';
 import { isRebootOverdue, plan } from './plan.ts';
+import { findUnsigned } from './signed.ts';
 import { type Clock, type MonitorState, TIMING, type Timing, startState, targetsKey } from './state.ts';
 import { formatStatus, formatStatusLine, parseEvents, statusOf } from './status.ts';
 import { type Step, describe, isNoteworthy, keyOf } from './step.ts';
@@ -72,7 +73,7 @@ export async function runMonitor(options: MonitorOptions): Promise<void> {
   const { paths } = options;
   await mkdir(paths.tftp, { recursive: true });
   const log = openLog(paths.log, options.print);
-  const host = parseHostJson(await readFile(paths.hostJson, 'utf8'));
+  const host = withWarnings(parseHostJson(await readFile(paths.hostJson, 'utf8')));
   for (const problem of host.problems) {
     log(
       'warning',
@@ -86,6 +87,11 @@ export async function runMonitor(options: MonitorOptions): Promise<void> {
   await monitor.run();
   log('notice', 'stopping');
   notify(`STOPPING=1\n${statusLine('Stopping')}`);
+}
+
+/** Not of init: on the console, those who mean it so would read it at every boot. */
+function withWarnings(host: HostJson): HostJson {
+  return { ...host, problems: [...host.problems, ...findUnsigned(host.options)] };
 }
 
 async function serve(options: MonitorOptions, log: Log, stats: TransferStats): Promise<TftpServer> {
@@ -252,6 +258,7 @@ class Monitor implements AsyncDisposable {
           await tryToolchain({
             name: step.toolchain,
             url: this.#toolchain(step.toolchain)?.url,
+            trust: this.#toolchain(step.toolchain)?.trust,
             paths,
             local: this.#local,
             textLimits: TEXT_LIMITS,
@@ -313,7 +320,7 @@ class Monitor implements AsyncDisposable {
       this.#take({ kind: 'verified', key, isGood: true, duringDrain });
     } catch (error) {
       this.#signal.throwIfAborted();
-      this.#take({ kind: 'verified', key, isGood: false, why: troubleOf(error).error, duringDrain });
+      this.#take({ kind: 'verified', key, isGood: false, why: withHint(troubleOf(error)), duringDrain });
     }
   }
 

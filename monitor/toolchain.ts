@@ -21,6 +21,7 @@ import { type FetchLimits, fetchText } from './fetch.ts';
 import type { Log } from './log.ts';
 import type { Paths } from './paths.ts';
 import type { Event } from './event.ts';
+import { checkSigned } from './signed.ts';
 import type { Trouble } from './state.ts';
 import { fetchToolchainFiles, isThere, sha256Of } from './toolchain-files.ts';
 import {
@@ -37,6 +38,8 @@ export interface ToolchainTry {
   readonly name: string;
   /** of the list; undefined when none is configured */
   readonly url: string | undefined;
+  /** the key that has to have signed the list; undefined when none is configured */
+  readonly trust: string | undefined;
   readonly paths: Paths;
   /** for tar */
   readonly local: Connection;
@@ -90,7 +93,7 @@ export function troubleOf(error: unknown): Trouble {
 }
 
 async function tryOnce(work: ToolchainTry): Promise<Event> {
-  const { name, url, paths, signal, log } = work;
+  const { name, url, trust, paths, signal, log } = work;
   if (url === undefined) {
     throw new ToolchainError(
       `Toolchain ${name} has no list`,
@@ -106,6 +109,8 @@ async function tryOnce(work: ToolchainTry): Promise<Event> {
   }
   const text = await fetchText(url, work.textLimits, signal);
   work.tell({ kind: 'toolchain-list', toolchain: name, id: listIdOf(text) });
+  await checkSigned(text, { url, trust }, work.textLimits, signal);
+  if (trust !== undefined) log('info', `toolchain ${name}: its list is signed by the key that is trusted`);
   const list = parseToolchainList(text, { name: url });
   work.tell({ kind: 'toolchain-list', toolchain: name, id: list.id, version: list.version });
   if (list.disabled) return { kind: 'toolchain-disabled', toolchain: name };
