@@ -1,5 +1,4 @@
 /** `buildos image publish` and `rollback`: what boot servers serve. */
-import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { BIOS_LOADERS, type BootLoaders, UEFI_LOADERS } from '../image/publish/boot-loaders.ts';
@@ -14,9 +13,9 @@ import { VERSIONS_KEPT } from '../image/publish/published-version.ts';
 import { checkSigning } from '../image/publish/secure-boot-keys.ts';
 import { makeFolder } from '../image/work-folder.ts';
 import type { UkiSettings } from '../image/publish/publication.ts';
-import { type MinisignSecretKey, parseSecretKey } from '../manifests/minisign.ts';
 import { countOf } from './count-of.ts';
 import { type Need, needPackages } from './setup.ts';
+import { type SigningFlags, signingKeyOf, trustOption } from './signing-key.ts';
 import { urlOf } from './url-of.ts';
 
 /** Debian's package `systemd-boot-efi`. */
@@ -28,15 +27,13 @@ class UsageError extends Error {
   readonly hint = 'buildos image publish --help says more';
 }
 
-interface PublishFlags {
+interface PublishFlags extends SigningFlags {
   readonly into: string;
   readonly image?: string;
   readonly url?: string;
   readonly option: readonly string[];
   readonly arg: readonly string[];
   readonly host: readonly string[];
-  readonly sign?: string;
-  readonly passwordFile?: string;
   readonly bios: BootLoaders['bios'];
   readonly uefi?: BootLoaders['uefi'];
   readonly loaders: boolean;
@@ -76,7 +73,7 @@ export function publishCommand(): Command {
     .option('--option <name=value>', 'a buildos option, such as toolchain_url=http://…; may be repeated', collect, [])
     .option('--arg <argument>', 'another kernel argument, such as console=ttyS0; may be repeated', collect, [])
     .option('--host <mac/name=value>', 'a buildos option for one host, by its MAC; may be repeated', collect, [])
-    .option('--sign <file>', 'minisign secret key; signs SHA256SUMS')
+    .option('--sign <file>', 'minisign secret key; signs SHA256SUMS, for hosts that are told buildid_trust')
     .option('--password-file <file>', "the key's password, if it has one")
     .addOption(new Option('--bios <loader>', 'which boot loader BIOS hosts get').choices(BIOS_LOADERS).default('ipxe'))
     .addOption(
@@ -122,6 +119,8 @@ export function publishCommand(): Command {
         ...(loaders !== undefined && { loaders }),
       });
       report(published, flags, 'published');
+      if (signWith === undefined || flags.option.some((text) => text.startsWith('buildid_trust='))) return;
+      process.stderr.write(`signed; hosts ask for it with ${trustOption('buildid_trust', signWith)}\n`);
     });
 }
 
@@ -178,22 +177,6 @@ function packagesOf(flags: PublishFlags, loaders: BootLoaders | undefined): Need
     ...(ukiOf(flags) === undefined ? [] : (['uki'] as const)),
     ...(flags.iso === true ? (['uki', 'iso'] as const) : []),
   ];
-}
-
-async function signingKeyOf(flags: PublishFlags): Promise<MinisignSecretKey | undefined> {
-  if (flags.sign === undefined) return undefined;
-  const read = async (file: string, option: string): Promise<string> => {
-    return await readFile(file, 'utf8').catch((cause: unknown) => {
-      throw new UsageError(`Cannot sign: cannot read the file ${file} of ${option}`, { cause });
-    });
-  };
-  const password = flags.passwordFile === undefined ? undefined : await read(flags.passwordFile, '--password-file');
-  const text = await read(flags.sign, '--sign');
-  try {
-    return parseSecretKey(text, password?.replace(/\r?\n$/, ''));
-  } catch (cause) {
-    throw new UsageError(`Cannot sign with the key ${flags.sign}`, { cause });
-  }
 }
 
 function workOption(): Option {

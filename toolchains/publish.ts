@@ -1,7 +1,7 @@
 /**
  * Publishing a toolchain: what hosts bootstrap, and the agent made from this checkout with it.
  *
- *     <folder>/toolchain.sha256    list: version, and a digest for each file below
+ *     <folder>/toolchain.sha256    list: version, and a digest for each file below; .minisig: its signature, if asked for
  *              toolchain.json      how to bootstrap, what is the agent
  *              …                   what the bootstrap takes, of whoever publishes
  *              buildos-agent.tar   agent.mjs, worker.mjs
@@ -14,10 +14,14 @@ import { join } from 'node:path';
 import { create } from 'tar';
 import { bundle } from '../image/bundle.ts';
 import { formatToolchainList } from '../manifests/toolchain-list.ts';
+import { type MinisignSecretKey, signMinisign } from '../manifests/minisign.ts';
 import { formatToolchainJson, TOOLCHAIN_JSON, type ToolchainJson } from '../manifests/toolchain.ts';
 
 /** The list, published last: what `buildos.toolchain_url` points to. */
 export const TOOLCHAIN_LIST = 'toolchain.sha256';
+
+/** Beside the list. */
+const TOOLCHAIN_SIGNATURE = `${TOOLCHAIN_LIST}.minisig`;
 
 /** The agent in a toolchain's files. */
 const AGENT_PACKAGE = 'buildos-agent.tar';
@@ -33,20 +37,37 @@ export interface ToolchainToPublish extends Omit<ToolchainJson, 'agent'> {
 }
 
 /**
- * Publishes a toolchain whose own files are in the folder. The list comes last, in one step.
+ * Publishes a toolchain whose own files are in the folder. The list comes last, in one step. Its signature comes just
+ * before: a host that asks for both in between finds that they do not fit, stays as it is, and looks again.
  *
+ * @param signWith - without it a list that has changed has no signature
  * @returns the files' names
  */
-export async function publishToolchain(folder: string, toolchain: ToolchainToPublish): Promise<readonly string[]> {
+export async function publishToolchain(
+  folder: string,
+  toolchain: ToolchainToPublish,
+  signWith?: MinisignSecretKey,
+): Promise<readonly string[]> {
   const { bootstrap, machine, version } = toolchain;
   await packAgent(folder);
   await writeFile(join(folder, TOOLCHAIN_JSON), formatToolchainJson({ bootstrap, agent: AGENT_PACKAGE, machine }));
   const names = [TOOLCHAIN_JSON, ...toolchain.files, AGENT_PACKAGE];
   const files = await Promise.all(names.map(async (path) => ({ path, sha256: await sha256Of(join(folder, path)) })));
   const list = formatToolchainList({ version, disabled: false, files });
-  await writeFile(join(folder, `${TOOLCHAIN_LIST}.part`), list);
-  await rename(join(folder, `${TOOLCHAIN_LIST}.part`), join(folder, TOOLCHAIN_LIST));
-  return [...names, TOOLCHAIN_LIST];
+  if (signWith !== undefined) {
+    const signature = signMinisign(new TextEncoder().encode(list), signWith, `Build OS toolchain ${version}`);
+    await replace(join(folder, TOOLCHAIN_SIGNATURE), signature);
+  } else if ((await readFile(join(folder, TOOLCHAIN_LIST), 'utf8').catch(() => undefined)) !== list) {
+    await rm(join(folder, TOOLCHAIN_SIGNATURE), { force: true });
+  }
+  await replace(join(folder, TOOLCHAIN_LIST), list);
+  return [...names, ...(signWith === undefined ? [] : [TOOLCHAIN_SIGNATURE]), TOOLCHAIN_LIST];
+}
+
+/** In one step: readers get the old content or the new. */
+async function replace(file: string, content: string): Promise<void> {
+  await writeFile(`${file}.part`, content);
+  await rename(`${file}.part`, file);
 }
 
 /** Bundles agent and worker; the archive depends on their content only. */

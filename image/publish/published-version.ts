@@ -91,7 +91,7 @@ function checkSums(
 
 const isFile = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined))?.isFile() === true;
 
-/** Signs the sums, for who checks them with minisign; hosts do not. Ed25519: the same key gives the same bytes. */
+/** Signs the sums: hosts check them where they are told `buildos.buildid_trust`. Ed25519: the same key gives the same bytes. */
 export async function signVersion(folder: string, buildId: string, key: MinisignSecretKey): Promise<void> {
   const sums = await readFile(join(folder, PUBLISHED.sums));
   await replaceFile(join(folder, SIGNATURE), signMinisign(sums, key, `Build OS ${buildId}`));
