@@ -56,6 +56,7 @@ const PACKAGES: Readonly<Record<Need, readonly string[]>> = {
     'systemd-container',
     'gpg',
     'gpg-agent',
+    'minisign',
   ],
   /** The load client is C, the kit Python; libraries of the servers that are unpacked and not installed. */
   bench: ['python3', 'gcc', 'libc6-dev', 'iproute2', 'dnsmasq-base', 'libwrap0', 'libpcre2-8-0'],

@@ -57,7 +57,10 @@ export class Host implements AsyncDisposable {
   constructor(options: {
     readonly buildId?: string;
     readonly buildidUrl?: string;
+    readonly buildidTrust?: string;
     readonly toolchains?: Readonly<Record<string, string>>;
+    /** minisign public keys, by toolchain */
+    readonly trust?: Readonly<Record<string, string>>;
   }) {
     for (const folder of ['run/buildos/agents', 'run/buildos/monitor', 'state/monitor', 'build/agents']) {
       mkdirSync(join(this.root, folder), { recursive: true });
@@ -66,6 +69,7 @@ export class Host implements AsyncDisposable {
       name,
       {
         url,
+        ...(options.trust?.[name] === undefined ? {} : { trust: options.trust[name] }),
         controllers: [{ priority: '0', url: 'http://127.0.0.1:9/' }],
         controllerTrust: [],
         interactive: 'false' as const,
@@ -75,6 +79,7 @@ export class Host implements AsyncDisposable {
       buildId: options.buildId ?? 'id-a',
       options: {
         ...(options.buildidUrl === undefined ? {} : { buildidUrl: options.buildidUrl }),
+        ...(options.buildidTrust === undefined ? {} : { buildidTrust: options.buildidTrust }),
         toolchains: Object.fromEntries(toolchains),
         monitorIntervalSeconds: 1,
         sshKeys: [],
