@@ -18,8 +18,8 @@ function publishCommand(): Command {
   return new Command('publish')
     .description(
       `write a toolchain into a served folder: ${BMAKE.name} ${BMAKE.version}, bootstrapped from source on each host, and the agent.\n` +
-        'For a toolchain of your own, change bootstrap.sh and toolchain.json there, renew the sums of the list,\n' +
-        'and sign it: minisign -S -m toolchain.sha256',
+        'For a toolchain of your own, change bootstrap.sh and toolchain.json there, renew the sums of the list, and sign it\n' +
+        `again, if hosts ask for it: minisign -S -m ${TOOLCHAIN_LIST}`,
     )
     .requiredOption('--into <dir>', `the folder; hosts are given the URL of ${TOOLCHAIN_LIST} in it (toolchain_url)`)
     .option('--sign <file>', 'minisign secret key; signs the list, for hosts that are told toolchain_trust')
