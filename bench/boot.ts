@@ -138,11 +138,14 @@ async function measureProfile(profile: Profile, options: Options): Promise<Resul
   }
   const agent = agentBoot === undefined ? undefined : endOf(agentBoot, 'agent ready');
   const figures = { ...figuresOf(image, boot), ...(agent !== undefined && { agent }) };
+  const bareFigures = figuresOf(bare, bareBoot);
+  // A host without Node has no agent: there it is what Node adds to stage 1, and what its programs use after that.
+  const ofNode = (figures.init ?? Number.NaN) - (bareFigures.init ?? Number.NaN) + (agentBoot?.programs ?? Number.NaN);
   return {
     boot,
     ...(agentBoot !== undefined && { agentBoot }),
     figures,
-    withoutNode: figuresOf(bare, bareBoot),
+    withoutNode: { ...bareFigures, ...(agent !== undefined && { agent: agent - ofNode }) },
     judgements: judge(figures),
   };
 }
@@ -177,16 +180,12 @@ async function makeScratch(): Promise<AsyncDisposable & { readonly folder: strin
 
 const HEADINGS = ['', 'reached', 'budget', 'without Node', 'Node', 'goal', 'last', '', ''];
 
-/**
- * The goals are "and Node": what is measured without it is held against them. "To agent" is nothing without Node; there it is the
- * goal that has what Node adds to multi-user on the same host.
- */
-function describe(profile: Profile, { boot, agentBoot, figures, withoutNode, judgements }: Result): string {
+/** The goals are "and Node": what is without it is held against them. */
+function describe(profile: Profile, { boot, agentBoot, withoutNode, judgements }: Result): string {
   const rows = judgements.map(({ name, reached, budget, isExceeded }) => {
     const bare = withoutNode[name];
-    const node = bare === undefined ? difference(figures, withoutNode, 'multi-user') : reached - bare;
-    const added = bare === undefined ? node : 0;
-    const [first, last] = (profile.goals[name] ?? []).map((goal) => goal + added);
+    const node = bare === undefined ? undefined : reached - bare;
+    const [first, last] = profile.goals[name] ?? [];
     const held = bare ?? reached;
     const verdict = held <= (last ?? 0) ? 'last goal' : held <= (first ?? 0) ? 'first goal' : 'in budget';
     return [
@@ -206,9 +205,6 @@ function describe(profile: Profile, { boot, agentBoot, figures, withoutNode, jud
     ...(failed.length === 0 ? [] : [`failed units: ${failed.join(' ')}`]),
   ].join('\n');
 }
-
-const difference = (all: Figures, less: Figures, name: BudgetName): number =>
-  (all[name] ?? Number.NaN) - (less[name] ?? Number.NaN);
 
 /** A bar a phase, from where the one before ended. */
 function chart({ phases }: { readonly phases: readonly { readonly name: string; readonly end: number }[] }): string[] {

@@ -9,7 +9,7 @@ const MEMORY_MIB = 2048;
 
 /** Bounded: without an agent the figures say so. */
 const AGENT_READY =
-  'n=0; until grep -q agent-ready: /build/tftp/status.json || [ $((n += 1)) -gt 60 ]; do sleep 2; done';
+  'n=0; until grep -q agent-ready: /build/tftp/status.json || [ $((n += 1)) -gt 240 ]; do sleep 0.5; done';
 
 export type BootableImage = Pick<BuiltImage, 'kernel' | 'initrd' | 'kernelArgs'>;
 
@@ -79,10 +79,13 @@ async function bootOnce(image: BootableImage, folder: string, options: MeasureOp
   return await guest.whileRunning('it has said how it went', async () => {
     using shell = await GuestShell.open(guest.sockets.shell, { timeoutMs: 60_000 });
     const ask = async (line: string): Promise<string> => (await shell.run(line, { timeoutMs: 150_000 })).output;
+    // Nothing else before that: a question costs instructions, too.
+    if (options.untilAgent === true) await ask(AGENT_READY);
+    const programs = await ask(QUESTIONS.programs);
     // Jobs that multi-user does not wait for end a moment later; systemd knows its own finish only then.
     await ask('systemctl is-system-running --wait >/dev/null');
-    if (options.untilAgent === true) await ask(AGENT_READY);
     return readFigures({
+      programs,
       manager: await ask(QUESTIONS.manager),
       kernel: await ask(QUESTIONS.kernel),
       status: await ask(QUESTIONS.status),

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { readFigures } from './stamps.ts';
 
 const ANSWERS = {
+  programs: 'CPUUsageNSec=940000000\n\nCPUUsageNSec=[not set]\n\nCPUUsageNSec=60000000\n',
   manager: [
     'UserspaceTimestampMonotonic=5002000',
     'GeneratorsFinishTimestampMonotonic=5500000',
@@ -17,7 +18,7 @@ const ANSWERS = {
 };
 
 test('phases end where the guest says, in the order in which they came', () => {
-  const { phases, memory, failed } = readFigures(ANSWERS);
+  const { phases, programs, memory, failed } = readFigures(ANSWERS);
   assert.deepEqual(phases, [
     { name: 'kernel', end: 1.25 },
     { name: 'init', end: 5.002 },
@@ -26,6 +27,7 @@ test('phases end where the guest says, in the order in which they came', () => {
     { name: 'monitor ready', end: 9 },
     { name: 'multi-user', end: 9.5 },
   ]);
+  assert.equal(programs, 1);
   assert.equal(memory, 512);
   assert.deepEqual(failed, []);
 });

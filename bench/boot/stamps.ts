@@ -7,6 +7,8 @@
 
 /** What is asked of the guest, once it has reached multi-user: lines for its shell, by the name of the answer. */
 export const QUESTIONS = {
+  programs:
+    "systemctl show --property=CPUUsageNSec buildos-monitor.service buildos-helper.service 'buildos-agent@*.service'",
   manager:
     'systemctl show --property=UserspaceTimestampMonotonic,GeneratorsFinishTimestampMonotonic,UnitsLoadFinishTimestampMonotonic,FinishTimestampMonotonic',
   kernel: "dmesg | grep -F 'Run /init as init process'",
@@ -36,6 +38,8 @@ export interface Phase {
 export interface BootFigures {
   /** In the order in which they came. */
   readonly phases: readonly Phase[];
+  /** What units that are programs of Node have used so far, with all that they have started; in 10⁹ instructions. */
+  readonly programs: number;
   /** Memory that is not available to programs after the boot, in MB. */
   readonly memory: number;
   /** Units that failed. */
@@ -61,6 +65,7 @@ export function readFigures(answers: Answers): BootFigures {
   ];
   return {
     phases: ends.map(({ name, end }) => ({ name, end: end / 1e3 })).sort((a, b) => a.end - b.end),
+    programs: sumOf(answers.programs) / 1e9,
     memory: ((memory('MemTotal') - memory('MemAvailable')) * 1024) / 1e6,
     failed: answers.failed.split('\n').flatMap((line) => line.trim().split(' ')[0] || []),
   };
@@ -72,6 +77,10 @@ function numberIn(text: string, pattern: RegExp, what: string): number {
     throw new RangeError(`Cannot read ${what} in what the guest says: ${JSON.stringify(text.slice(0, 200))}`);
   return Number(found);
 }
+
+/** Of a unit that never ran it is "[not set]". */
+const sumOf = (cpuUsages: string): number =>
+  [...cpuUsages.matchAll(/^CPUUsageNSec=(\d+)$/gm)].reduce((sum, [, usage]) => sum + Number(usage), 0);
 
 function eventsIn(status: string): Phase[] {
   const all = [...status.matchAll(/"name":\s*"([^"]+)",\s*"uptimeMs":\s*(\d+)/g)];
