@@ -9,7 +9,7 @@ const MEMORY_MIB = 2048;
 
 /** Bounded: without an agent the figures say so. */
 const AGENT_READY =
-  'n=0; until grep -q agent-ready: /build/tftp/status.json || [ $((n += 1)) -gt 240 ]; do sleep 0.5; done';
+  'n=0; until sleep 2; grep -q agent-ready: /build/tftp/status.json || [ $((n += 1)) -gt 60 ]; do :; done';
 
 export type BootableImage = Pick<BuiltImage, 'kernel' | 'initrd' | 'kernelArgs'>;
 

@@ -63,7 +63,7 @@ export const PROFILES: readonly Profile[] = [
     hardware: 'server',
     withoutNode: ['systemd.mask=buildos-monitor.service', 'systemd.mask=buildos-tftp.socket'],
     hasAgent: true,
-    budgets: { init: 2.25, 'multi-user': 6.35, agent: 8.1, size: 180, memory: 380 },
+    budgets: { init: 2.25, 'multi-user': 6, agent: 7.75, size: 180, memory: 380 },
     goals: { agent: [5, 2.5], 'multi-user': [5.6, 4.5], memory: [280, 200] },
   },
 ];

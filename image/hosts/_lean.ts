@@ -145,6 +145,9 @@ const EARLY_DEVICES = [
 ];
 const LATE_AFTER_S = 10;
 
+/** To look for disks is to wait, seconds at times: whoever begins with that waits while other services start, and not after them. */
+const DEVICES_FIRST = '[Service]\nStartupCPUWeight=1000\n';
+
 const LATE_SERVICE = `# What systemd-udev-trigger.service leaves out on this host: devices that no boot waits for.
 [Unit]
 Description=Coldplug the other devices
@@ -170,9 +173,10 @@ WantedBy=timers.target
 
 /**
  * Modules that systemd loads by name at its start, needed or not; \`modprobe\` loads them all the same when somebody asks.
- * ip_tables: the firewall here is nftables.
+ * ip_tables: the firewall here is nftables. qemu_fw_cfg: what QEMU is given with -fw_cfg; systemd reads credentials out of
+ * \`-smbios type=11\` without it.
  */
-const NOT_AT_START = ['ip_tables'];
+const NOT_AT_START = ['ip_tables', 'qemu_fw_cfg'];
 
 /**
  * Steps of the kernel's start. The first tests a source of random numbers for a twentieth of the boot, though the kernel has better ones.
@@ -202,6 +206,7 @@ export function lean(): PropertyApplication[] {
       'early.conf',
       `[Service]\nExecStart=\nExecStart=-udevadm trigger --action=add --prioritized-subsystem=block,net ${EARLY_DEVICES.map((name) => `--subsystem-match=${name}`).join(' ')}\n`,
     ),
+    systemd.dropIn('systemd-udevd.service', 'first.conf', DEVICES_FIRST),
     systemd.unit('udev-trigger-late.service', LATE_SERVICE),
     systemd.unit('udev-trigger-late.timer', LATE_TIMER),
     systemd.enabled(['udev-trigger-late.timer']),

@@ -137,6 +137,8 @@ function services(): PropertyApplication[] {
     ...remoteLogin(),
     file.hasContent('/etc/systemd/journald.conf.d/buildos.conf', '[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\n'),
     file.symlink('/etc/resolv.conf', '../run/systemd/resolve/stub-resolv.conf'),
+    // With DNS over TLS it finds a certificate by the name of its file; else it would read all of them at its start, for nothing.
+    systemd.dropIn('systemd-resolved.service', 'certificates.conf', '[Service]\nEnvironment=SSL_CERT_FILE=/dev/null\n'),
   ];
 }
 
