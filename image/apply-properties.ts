@@ -19,7 +19,7 @@ import { type DeployStep, checkReport, deploy } from '../properties/deploy.ts';
 import { type HostDefinition, definitionDigest } from '../properties/host-definition.ts';
 import { atEpoch } from './epoch.ts';
 import { keepChanges, type LayerOptions, mountOverlay, packChanges } from './layers.ts';
-import { fileOf, keyOf, type Entry, type Store } from './store.ts';
+import { keyOf, type Entry, type Store } from './store.ts';
 import { PropertyTrace } from './trace-properties.ts';
 import { touchedSchema } from './trace.ts';
 import type { Workshop } from './workshop.ts';
@@ -138,10 +138,8 @@ class Checkpoints {
     for (let done = last; done > least; done -= APART) {
       const entry = await store.find('checkpoints', this.#keyOf(done));
       if (entry === undefined) continue;
-      // Checked here, and unpacked from the page cache right after.
-      await store.read(entry, UPPER);
       const facts = schema.parse(JSON.parse(entry.facts['checkpoint'] ?? ''));
-      return { done, upper: fileOf(entry, UPPER).path, ...facts };
+      return { done, upper: await store.check(entry, UPPER), ...facts };
     }
     return undefined;
   }

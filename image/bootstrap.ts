@@ -17,7 +17,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { openChain } from '../connections/open.ts';
+import { openChroot } from '../connections/chroot.ts';
 import { runAhead } from './run-ahead.ts';
 import { checkRoom } from './disk-full.ts';
 import { checkDiversions, configure, runPreinst } from './dpkg-configure.ts';
@@ -107,8 +107,8 @@ async function install(workshop: Workshop, options: BootstrapOptions, packages: 
   await writeHostKeys(seen(root), added);
 
   if (diverting.length > 0) await mkdir(join(seen(root), 'mnt'), { recursive: true });
-  const binds = diverting.length > 0 && { binds: `${dirname(debs[0] ?? '/')}:/mnt` };
-  await using chain = await openChain([...workshop.chain, ['chroot', { into: root, network: false, ...binds }]]);
+  const binds = diverting.length > 0 ? [{ from: dirname(debs[0] ?? '/'), to: '/mnt' }] : [];
+  await using chain = await openChroot(on, { into: root, network: false, binds });
   const chroot = atEpoch(chain);
   await using ahead = await runAhead(on, { path: root, seen: seen(root) });
   void ahead.indexed?.then(() => options.onIndexed?.(root));

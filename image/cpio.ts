@@ -11,10 +11,14 @@
  * ```
  */
 
-/** Something that an initramfs holds. Paths are relative, without a leading slash; `mode` holds permission bits only. */
-export type CpioEntry =
+/**
+ * Something that an initramfs holds. Paths are relative, without a leading slash; `mode` holds permission bits only.
+ *
+ * @typeParam Content - bytes, or whatever stands for so many of them
+ */
+export type CpioEntry<Content extends Sized = Uint8Array> =
   | { readonly kind: 'directory'; readonly path: string; readonly mode: number }
-  | { readonly kind: 'file'; readonly path: string; readonly mode: number; readonly content: Uint8Array }
+  | { readonly kind: 'file'; readonly path: string; readonly mode: number; readonly content: Content }
   | { readonly kind: 'symlink'; readonly path: string; readonly target: string }
   | {
       readonly kind: 'character-device';
@@ -23,6 +27,11 @@ export type CpioEntry =
       readonly major: number;
       readonly minor: number;
     };
+
+/** Its length in bytes. */
+interface Sized {
+  readonly length: number;
+}
 
 /** File type bits of `mode` (inode(7)). */
 const TYPE_BITS = {
@@ -50,11 +59,13 @@ export function encodeCpio(entries: readonly CpioEntry[]): Uint8Array {
 }
 
 /** The same as pieces one after the other, the content of files as it was handed in: nothing large is copied. */
-export function encodeCpioParts(entries: readonly CpioEntry[]): Uint8Array[] {
-  const parts: Uint8Array[] = [];
+export function encodeCpioParts<Content extends Sized>(
+  entries: readonly CpioEntry<Content>[],
+): (Uint8Array | Content)[] {
+  const parts: (Uint8Array | Content)[] = [];
   const seen = new Set<string>();
   let inode = 0;
-  const add = (entry: CpioEntry): void => {
+  const add = (entry: CpioEntry<Content>): void => {
     inode += 1;
     parts.push(...encodeEntry(entry, inode));
   };
@@ -76,7 +87,7 @@ export function encodeCpioParts(entries: readonly CpioEntry[]): Uint8Array[] {
   return parts;
 }
 
-function encodeEntry(entry: CpioEntry, inode: number): Uint8Array[] {
+function encodeEntry<Content extends Sized>(entry: CpioEntry<Content>, inode: number): (Uint8Array | Content)[] {
   const name = entry.path;
   switch (entry.kind) {
     case 'directory':
@@ -99,18 +110,18 @@ function encodeEntry(entry: CpioEntry, inode: number): Uint8Array[] {
   }
 }
 
-interface CpioRecord {
+interface CpioRecord<Content> {
   readonly name: string;
   readonly inode: number;
   /** Type and permission bits. */
   readonly mode: number;
   readonly links: number;
-  readonly data: Uint8Array;
+  readonly data: Content;
   /** Major and minor number of a device node. */
   readonly device?: readonly [number, number];
 }
 
-function encodeRecord(record: CpioRecord): Uint8Array[] {
+function encodeRecord<Content extends Sized>(record: CpioRecord<Content>): (Uint8Array | Content)[] {
   const name = new TextEncoder().encode(`${record.name}\0`);
   const [major, minor] = record.device ?? [0, 0];
   const fields = [

@@ -99,8 +99,14 @@ export async function packStage1(files: Stage1Files): Promise<Uint8Array> {
   return await compressSegment(encodeCpio(entries));
 }
 
-/** The segment of a file system, Node's or a layer's: not compressed, since the squashfs is. In pieces, to be written one after the other. */
-export function packSystem(system: { readonly name: string; readonly squashfs: Uint8Array }): Uint8Array[] {
+/**
+ * The segment of a file system, Node's or a layer's: not compressed, since the squashfs is. In pieces, to be written one after
+ * the other; the squashfs, or what stands for it, is one of them.
+ */
+export function packSystem<Content extends { readonly length: number }>(system: {
+  readonly name: string;
+  readonly squashfs: Content;
+}): (Uint8Array | Content)[] {
   return encodeCpioParts([{ kind: 'file', path: `buildos/${system.name}`, mode: 0o644, content: system.squashfs }]);
 }
 

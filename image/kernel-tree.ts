@@ -3,7 +3,7 @@
  *
  * It needs no more than modules that are unpacked and indexed; so it can be done while packages are still configured.
  */
-import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
@@ -55,13 +55,16 @@ export async function prepareKernel(
   const { root, out } = options;
   const tree = `${workshop.folder}/kernel-modules`;
   const stamp = `${tree}.stamp`;
-  await on.run(['sh', '-c', 'rm -rf "$0" && touch "$1"', tree, stamp]);
+  await rm(seen(tree), { recursive: true, force: true });
+  await writeFile(seen(stamp), '');
   const release = await findRelease(seen(root));
   const folder = `usr/lib/modules/${release}`;
   const index = await readIndex(seen(root), folder);
   await copyFile(join(seen(root), 'boot', `vmlinuz-${release}`), join(out, LAYER_FILES.kernel));
   const modules = await copyModules(on, join(root, folder), loadOrder(index.dep, STAGE1_MODULES), out);
   const keep = chooseModules(index, { release, ...options.modules });
+  await mkdir(seen(tree));
+  await symlink('usr/lib', seen(join(tree, 'lib')));
   await keepModules(on, { from: join(root, folder), tree, release, keep });
   return { release, folder, index, modules, kept: join(tree, folder), stamp };
 }
@@ -111,15 +114,19 @@ async function readIndex(root: string, folder: string): Promise<ModuleIndex> {
   return { dep, softdep, alias, builtin };
 }
 
+/** `$@`: from and to, and so on. */
+const COPY_MODULES = `
+set -e
+while [ $# -gt 0 ]; do
+  case $1 in *.xz) xz --decompress --stdout "$1" ;; *) cat "$1" ;; esac >"$2"
+  shift 2
+done`;
+
 /** Kernel modules as the kernel takes them; Debian ships them packed with xz. */
 async function copyModules(on: Connection, folder: string, paths: readonly string[], out: string): Promise<string[]> {
-  const names: string[] = [];
-  for (const path of paths) {
-    const name = `${moduleName(path)}.ko`;
-    const unpack = path.endsWith('.xz') ? ['xz', '--decompress', '--stdout'] : ['cat'];
-    await writeFile(join(out, LAYER_FILES.module(name)), (await on.run([...unpack, join(folder, path)])).stdout);
-    names.push(name);
-  }
+  const names = paths.map((path) => `${moduleName(path)}.ko`);
+  const words = paths.flatMap((path, at) => [join(folder, path), join(out, LAYER_FILES.module(names[at] ?? ''))]);
+  await on.run(['sh', '-c', COPY_MODULES, 'copy', ...words]);
   return names;
 }
 
@@ -144,6 +151,5 @@ async function keepModules(
     input: keep.map((path) => `${path}\n`).join(''),
     timeoutMs: 300_000,
   });
-  await on.run(['ln', '--symbolic', 'usr/lib', join(tree, 'lib')]);
   await depmod(on, { root: tree, release });
 }

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Connection } from '../connections/connection.ts';
@@ -80,7 +80,8 @@ export async function findOrPackNode(
     options.onPack?.();
     const tree = join(folder, 'tree');
     await mkdir(tree);
-    await writeFile(join(tree, NODE), await store.read(node.entry, NODE), { mode: 0o755 });
+    await copyFile(await store.check(node.entry, NODE), join(tree, NODE));
+    await chmod(join(tree, NODE), 0o755);
     await makeSquashfs(on, { folder: tree, file: join(folder, NODE_SYSTEM), timeSeconds: EPOCH_SECONDS, compression });
     await rm(tree, { recursive: true });
     return {};

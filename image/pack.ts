@@ -1,6 +1,6 @@
 /** Packing: layers and programs become kernel and initrd. */
 import { createHash } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile } from 'node:fs/promises';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ImageFile } from '../manifests/image-manifest.ts';
 import type { BuiltImage } from './built-image.ts';
@@ -55,15 +55,10 @@ export async function packImage(options: PackOptions): Promise<Packed> {
       return { name: `layer-${index + 1}.squashfs`, size, sha256 };
     }),
   };
-  const [kernelContent, tools, nodeSystem, ...systems] = await Promise.all([
-    store.read(packages, LAYER_FILES.kernel),
-    toolsSegment(options, packages),
-    store.read(options.node, NODE_SYSTEM),
-    ...layers.map((layer) => store.read(layer, LAYER_FILES.root)),
-  ]);
-  const node = packSystem({ name: NODE_SYSTEM, squashfs: nodeSystem });
-  const segments = systems.flatMap((squashfs, index) =>
-    packSystem({ name: payload.layers[index]?.name ?? '', squashfs }),
+  const tools = await toolsSegment(options, packages);
+  const node = packSystem({ name: NODE_SYSTEM, squashfs: stored(options.node, NODE_SYSTEM) });
+  const segments = layers.flatMap((layer, index) =>
+    packSystem({ name: payload.layers[index]?.name ?? '', squashfs: stored(layer, LAYER_FILES.root) }),
   );
   const names = (packages.facts['modules'] ?? '').split(' ').filter(Boolean);
   const stage1 = await packStage1({
@@ -75,10 +70,8 @@ export async function packImage(options: PackOptions): Promise<Packed> {
       names.map(async (name) => ({ name, content: await store.read(packages, LAYER_FILES.module(name)) })),
     ),
   });
-  const [kernel, initrd] = await Promise.all([
-    writeParts(join(out, 'buildos-image'), [kernelContent]),
-    writeParts(join(out, 'buildos-initrd'), [tools, stage1, ...node, ...segments]),
-  ]);
+  const kernel = await writeParts(join(out, 'buildos-image'), [stored(packages, LAYER_FILES.kernel)], store);
+  const initrd = await writeParts(join(out, 'buildos-initrd'), [tools, stage1, ...node, ...segments], store);
   const runtime = [tools, ...node].reduce((sum, { length }) => sum + length, 0);
   return {
     kernelRelease: packages.facts['kernelRelease'] ?? '',
@@ -107,37 +100,37 @@ async function toolsSegment({ store }: PackOptions, packages: Entry): Promise<Ui
       loader: { path: NODE_LOADER, content: await store.read(packages, LAYER_FILES.loader) },
       libraries,
     });
-    await writeParts(join(folder, 'segment'), [segment]);
+    await writeFile(join(folder, 'segment'), segment);
     return {};
   });
   return await store.read(entry, 'segment');
 }
 
-/** Writes a file in pieces, to the disk, and tells its digest, which is reckoned meanwhile. */
-async function writeParts(file: string, parts: readonly Uint8Array[]): Promise<ImageFile> {
+/** A file of the cache, in the place of its content. */
+interface Stored {
+  readonly entry: Entry;
+  readonly name: string;
+  readonly length: number;
+}
+
+const stored = (entry: Entry, name: string): Stored => ({ entry, name, length: fileOf(entry, name).sizeBytes });
+
+/** Writes a file, to the disk, and tells its digest. */
+async function writeParts(file: string, parts: readonly (Uint8Array | Stored)[], store: Store): Promise<ImageFile> {
   await using handle = await open(file, 'w');
-  const written = writeAll(handle, parts);
   const hash = createHash('sha256');
-  for (const part of parts) hash.update(part);
-  const sizeBytes = await written;
-  return { path: basename(file), sha256: hash.digest('hex'), sizeBytes };
-}
-
-async function writeAll(handle: FileHandle, parts: readonly Uint8Array[]): Promise<number> {
-  const sizeBytes = parts.reduce((sum, { length }) => sum + length, 0);
-  // The kernel takes 2 GiB at once (write(2)); that a disk is full the write after tells.
-  for (let at = 0; at < sizeBytes;) at += (await handle.writev(restOf(parts, at))).bytesWritten;
-  await handle.sync();
-  return sizeBytes;
-}
-
-/** What comes after so many bytes. */
-function restOf(parts: readonly Uint8Array[], after: number): Uint8Array[] {
-  const rest: Uint8Array[] = [];
-  let at = 0;
+  let sizeBytes = 0;
+  const write = async (bytes: Uint8Array): Promise<void> => {
+    const written = handle.writeFile(bytes);
+    // Meanwhile.
+    hash.update(bytes);
+    sizeBytes += bytes.length;
+    await written;
+  };
   for (const part of parts) {
-    if (at + part.length > after) rest.push(part.subarray(Math.max(0, after - at)));
-    at += part.length;
+    if (part instanceof Uint8Array) await write(part);
+    else for await (const piece of store.pieces(part.entry, part.name)) await write(piece);
   }
-  return rest;
+  await handle.sync();
+  return { path: basename(file), sha256: hash.digest('hex'), sizeBytes };
 }

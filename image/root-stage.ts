@@ -3,8 +3,10 @@
  *
  * The key is what it was made from: packages, archives, our code. So the files are those of a stage made anew.
  */
+import { createReadStream } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream';
 import { promisify } from 'node:util';
 import { constants, createZstdDecompress, zstdCompress } from 'node:zlib';
 import type { PackageLock } from '../manifests/package-lock.ts';
@@ -14,6 +16,8 @@ import type { Workshop } from './workshop.ts';
 
 const FILE = 'stage.tar.zst';
 const TIMEOUT_MS = 10 * 60_000;
+
+const CHUNK_BYTES = 2 ** 18;
 
 const ATTRIBUTES: readonly string[] = ['--numeric-owner', '--xattrs', '--xattrs-include=*'];
 
@@ -39,10 +43,9 @@ export async function restoreStage(
   const { cache, packages, signal } = stage;
   const entry = await cache.store.find('stages', stageKey(cache, packages));
   if (entry === undefined) return false;
-  const packed = await cache.store.read(entry, FILE);
-  // Unpacked while it is written.
-  const tar = createZstdDecompress({ chunkSize: 2 ** 20 });
-  tar.end(packed);
+  const packed = createReadStream(await cache.store.check(entry, FILE), { highWaterMark: CHUNK_BYTES });
+  // Unpacked while it is written. Who reads the last of the two hears what went wrong with the first.
+  const tar = pipeline(packed, createZstdDecompress({ chunkSize: CHUNK_BYTES }), () => undefined);
   await on.run(['tar', '--extract', '--preserve-permissions', ...ATTRIBUTES], {
     cwd: root,
     input: tar,
