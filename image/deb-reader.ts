@@ -146,9 +146,13 @@ export class DebReader implements AsyncDisposable {
   }
 }
 
+/** Memory for an archive at first; and the most that stays for the next one. */
+const FIRST_BYTES = 2 ** 20;
+const KEPT_BYTES = 16 * 2 ** 20;
+
 /** An archive of which chunks come; its memory is used again for the next one. */
 class IncomingArchive {
-  #bytes = Buffer.allocUnsafeSlow(2 ** 20);
+  #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
   #length = 0;
   /** Where the next header is. */
   #at = 0;
@@ -159,6 +163,7 @@ class IncomingArchive {
   }
 
   clear(): void {
+    if (this.#bytes.length > KEPT_BYTES) this.#bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
     this.#length = 0;
     this.#at = 0;
   }

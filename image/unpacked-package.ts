@@ -117,10 +117,8 @@ export class PackageCache implements AsyncDisposable {
     const controlFiles = await control();
     const content = await this.#reader.read(deb, 'fsys', (archive) => packageContent(controlFiles, archive));
     const { index } = content;
-    const kept = this.#lastKept.then(() => keep(file, content));
-    // Who disposes of this hears of a failure; it may come before that.
-    this.#lastKept = kept.catch(() => undefined);
-    this.#keeping.push(kept);
+    const kept = this.#keep(file, content);
+    // No function of this scope may use the content: it would be there as long as `readTar` is.
     let held: Uint8Array | undefined;
     if (this.#heldBytes + index.tarBytes <= HELD_BYTES) {
       held = content.tar;
@@ -137,6 +135,15 @@ export class PackageCache implements AsyncDisposable {
       return (await readTarOf(file, index)) ?? (await (await this.#unpack(file, deb, control)).readTar());
     };
     return { index, readTar };
+  }
+
+  /** Puts it into the cache, after those before it. */
+  #keep(file: string, content: PackageContent): Promise<void> {
+    const kept = this.#lastKept.then(() => keep(file, content));
+    // Who disposes of this hears of a failure; it may come before that.
+    this.#lastKept = kept.catch(() => undefined);
+    this.#keeping.push(kept);
+    return kept;
   }
 }
 
@@ -187,7 +194,7 @@ async function keep(file: string, { index, tar }: PackageContent): Promise<void>
   });
   const part = `${file}${partSuffix()}`;
   try {
-    await writeFile(part, Buffer.concat(parts));
+    await writeFile(part, parts);
     await rename(part, file);
   } catch (error) {
     if (!isDiskFull(error)) throw error;
