@@ -166,9 +166,11 @@ async function measurePxeWays(profile: Profile, options: Options): Promise<objec
   const results: object[] = [];
   for (const [index, [name, way]] of ways.entries()) {
     options.signal.throwIfAborted();
-    const phases = await measurePxe(image, way, join(options.folder, `pxe-${profile.name}-${index}`));
-    process.stdout.write(`${profile.name} over PXE, ${name}: seconds under TCG\n${chart({ phases }).join('\n')}\n\n`);
-    results.push({ name, way, phases });
+    const boot = await measurePxe(image, way, join(options.folder, `pxe-${profile.name}-${index}`));
+    const lines = [`${profile.name} over PXE, ${name}: seconds under TCG`, ...chart(boot)];
+    if (boot.nodeSeconds > 0) lines.push(`  of it programs of Node: ${boot.nodeSeconds.toFixed(2)} s of CPU`);
+    process.stdout.write(`${lines.join('\n')}\n\n`);
+    results.push({ name, way, ...boot });
   }
   return { profile: profile.name, pxe: results };
 }

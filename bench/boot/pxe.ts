@@ -12,16 +12,24 @@ import { publishImage } from '../../image/publish/publish.ts';
 import { acceleratorArgs } from '../../lab/accelerator.ts';
 import { formatBootScript } from '../../lab/bootable.ts';
 import { Guest } from '../../lab/guest.ts';
+import { GuestShell, SHELL_ARGUMENT } from '../../lab/guest-shell.ts';
 import { type Lab, openLab } from '../../lab/lab.ts';
 import { LAB_ADDRESS } from '../../lab/network.ts';
 import { type StatusReading, waitForStatus } from '../../lab/status.ts';
 import { TOOLCHAIN_LIST } from '../../toolchains/publish.ts';
 import { writeInstantToolchain } from './agent-host.ts';
 import { findPxePhases, type PxePhase } from './pxe-phases.ts';
+import { QUESTIONS, sumCpuUsages } from './stamps.ts';
 
 const BOOT_MS = 300_000;
 const MEMORY_MIB = 2048;
-const KERNEL_ARGUMENTS = ['console=ttyS0', 'loglevel=4', 'systemd.show_status=1', ...acceleratorArgs('tcg')];
+const KERNEL_ARGUMENTS = [
+  'console=ttyS0',
+  'loglevel=4',
+  'systemd.show_status=1',
+  SHELL_ARGUMENT,
+  ...acceleratorArgs('tcg'),
+];
 const URL_OF_LAB = `http://${LAB_ADDRESS}`;
 
 /** A way to boot. */
@@ -35,8 +43,15 @@ export interface PxeWay {
   readonly untilAgent?: boolean;
 }
 
-/** Publishes an image into `folder`, boots it, and tells the phases. */
-export async function measurePxe(image: BuiltImage, way: PxeWay, folder: string): Promise<readonly PxePhase[]> {
+/** A boot. */
+export interface PxeBoot {
+  readonly phases: readonly PxePhase[];
+  /** What stage 1 and units that are programs of Node have used, with all that they have started; seconds of CPU. */
+  readonly nodeSeconds: number;
+}
+
+/** Publishes an image into `folder`, boots it, and tells how it went. */
+export async function measurePxe(image: BuiltImage, way: PxeWay, folder: string): Promise<PxeBoot> {
   const www = join(folder, 'www');
   await mkdir(www, { recursive: true });
   await using lab = await (way.plainRoot === undefined
@@ -50,15 +65,30 @@ export async function measurePxe(image: BuiltImage, way: PxeWay, folder: string)
     network: lab.network(),
     folder: join(folder, 'guest'),
     answersPrompt: false,
+    shell: true,
   });
   await guest.waitForLine(/Reached target .*multi-user/, { timeoutMs: BOOT_MS });
   const status = way.untilAgent === true ? await agentReady(lab, guest) : undefined;
-  return findPxePhases({
+  const programs =
+    way.untilAgent === true ? await guest.whileRunning('what Node has used', () => askPrograms(guest)) : 0;
+  const phases = findPxePhases({
     powerOnMs: guest.startedAtMs,
     lab: lab.log.events,
     guest: guest.log.events,
     ...(status !== undefined && { status }),
   });
+  return { phases, nodeSeconds: stage1Of(guest.lines) + programs };
+}
+
+async function askPrograms(guest: Guest): Promise<number> {
+  using shell = await GuestShell.open(guest.sockets.shell, { timeoutMs: 60_000 });
+  return sumCpuUsages((await shell.run(QUESTIONS.programs, { timeoutMs: 60_000 })).output) / 1e9;
+}
+
+/** Stage 1 says on the console how long its Node took to start, and what it has done itself; a root without it says nothing. */
+function stage1Of(lines: readonly string[]): number {
+  const said = lines.flatMap((line) => /\(Node ([\d.]+) s, init ([\d.]+) s\)/.exec(line)?.slice(1) ?? []);
+  return said.reduce((sum, seconds) => sum + Number(seconds), 0);
 }
 
 async function openPublished(image: BuiltImage, way: PxeWay, folder: string, www: string): Promise<Lab> {

@@ -65,7 +65,7 @@ export function readFigures(answers: Answers): BootFigures {
   ];
   return {
     phases: ends.map(({ name, end }) => ({ name, end: end / 1e3 })).sort((a, b) => a.end - b.end),
-    programs: sumOf(answers.programs) / 1e9,
+    programs: sumCpuUsages(answers.programs) / 1e9,
     memory: ((memory('MemTotal') - memory('MemAvailable')) * 1024) / 1e6,
     failed: answers.failed.split('\n').flatMap((line) => line.trim().split(' ')[0] || []),
   };
@@ -78,8 +78,8 @@ function numberIn(text: string, pattern: RegExp, what: string): number {
   return Number(found);
 }
 
-/** Of a unit that never ran it is "[not set]". */
-const sumOf = (cpuUsages: string): number =>
+/** Nanoseconds, as `systemctl show` has them; of a unit that never ran "[not set]". */
+export const sumCpuUsages = (cpuUsages: string): number =>
   [...cpuUsages.matchAll(/^CPUUsageNSec=(\d+)$/gm)].reduce((sum, [, usage]) => sum + Number(usage), 0);
 
 function eventsIn(status: string): Phase[] {
