@@ -3,12 +3,11 @@
  *
  * The key is what it was made from: packages, archives, our code. So the files are those of a stage made anew.
  */
-import { createReadStream } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { createReadStream, createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream';
-import { promisify } from 'node:util';
-import { constants, createZstdDecompress, zstdCompress } from 'node:zlib';
+import { pipeline as flow } from 'node:stream/promises';
+import { constants, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import type { PackageLock } from '../manifests/package-lock.ts';
 import type { RootPackage } from './root-packages.ts';
 import { keyOf, type Store } from './store.ts';
@@ -74,9 +73,11 @@ export async function keepStage(
   });
   const keep = async (): Promise<void> => {
     await cache.store.findOrMake('stages', stageKey(cache, packages), async (out) => {
-      const tar = await readFile(seen(copy));
-      const params = { [constants.ZSTD_c_compressionLevel]: 1 };
-      await writeFile(join(out, FILE), await promisify(zstdCompress)(tar, { params, chunkSize: 2 ** 20 }));
+      await flow(
+        createReadStream(seen(copy), { highWaterMark: CHUNK_BYTES }),
+        createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 1 }, chunkSize: CHUNK_BYTES }),
+        createWriteStream(join(out, FILE)),
+      );
       return {};
     });
     await on.run(['rm', copy]);
