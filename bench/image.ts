@@ -20,7 +20,7 @@ import { host } from '../image/hosts/minimal.ts';
 import { chooseFromArchives, debianArchives, writeLock } from '../image/lock.ts';
 import type { PackageLock } from '../manifests/package-lock.ts';
 import { hostAttrs } from '../properties/host-definition.ts';
-import { type Build, GOALS, judge, median, type Samples } from './image/goals.ts';
+import { type Build, GOALS, judge, median, type Samples, slownessOf } from './image/goals.ts';
 import { openPeers, type Peers } from './image/peers.ts';
 import { rebuiltPackage } from './image/rebuilt-package.ts';
 
@@ -191,12 +191,21 @@ function report(samples: Samples, alone: boolean): void {
     process.stdout.write(`${build.padEnd(12)} ${(median(seconds) ?? 0).toFixed(2).padStart(7)} s\n`);
   }
   process.stdout.write('\n');
+  const slowness = slownessOf(samples);
+  if (slowness !== undefined) {
+    const times = slowness.toFixed(2);
+    process.stdout.write(
+      `mkosi takes ${times} times as long here as where the goals in seconds were set; in brackets: by that\n`,
+    );
+  }
   const rows = GOALS.map((goal) => ({ goal, ...judge(goal, samples) }));
   for (const { goal, value, verdict } of rows) {
     const limit = (each: number | undefined): string => (each === undefined ? '' : `${each} ${goal.unit}`).padStart(6);
     const reached = value === undefined ? '–' : `${value.toFixed(2)} ${goal.unit}`;
+    const isScaled = goal.unit === 's' && value !== undefined && slowness !== undefined;
+    const scaled = isScaled ? `(${(value / slowness).toFixed(2)} s)` : '';
     process.stdout.write(
-      `${goal.what.padEnd(40)} floor ${limit(goal.floor)}  goal ${limit(goal.goal)}  ${reached.padStart(8)}  ${verdict}\n`,
+      `${goal.what.padEnd(40)} floor ${limit(goal.floor)}  goal ${limit(goal.goal)}  ${reached.padStart(8)} ${scaled.padStart(9)}  ${verdict}\n`,
     );
   }
   if (rows.some(({ verdict }) => verdict === 'MISSED')) process.exitCode = EXIT_MISSED;

@@ -33,6 +33,15 @@ export function median(values: readonly number[] | undefined): number | undefine
   return low === undefined || high === undefined ? undefined : (low + high) / 2;
 }
 
+/** Of mkosi's warm build on the machine that the goals in seconds were set on. */
+const MKOSI_SECONDS = 18.1;
+
+/** How many times as long mkosi takes here as where the goals in seconds were set. */
+export function slownessOf(samples: Samples): number | undefined {
+  const here = median(samples.mkosi);
+  return here === undefined ? undefined : here / MKOSI_SECONDS;
+}
+
 const seconds =
   (build: Build): Goal['value'] =>
   (samples) =>
