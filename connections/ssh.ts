@@ -106,7 +106,7 @@ export async function openSsh(base: Connection, options: SshOptions): Promise<Co
     'LogLevel=ERROR',
     // Without a master there must be no connection, not another one.
     '-o',
-    'ProxyCommand=exec false',
+    'ProxyCommand=false',
     '--',
     host,
     command,

@@ -99,7 +99,8 @@ test('ssh: a lost connection is told as such, and what ran there ends, as root t
   const running = chain.run(['sh', '-c', 'sleep 98761; true']).catch((error: unknown) => error);
   await sleep(500);
   const [master = ''] = await processesAfter(
-    (words) => words.startsWith('ssh ') && words.includes(' -M ') && words.includes('joe'),
+    // Other tests have masters of their own.
+    (words) => words.startsWith('ssh ') && words.includes(' -M ') && words.includes(`-p ${far.port} `),
     0,
   );
   process.kill(Number(master.split(' ')[0]), 'SIGKILL');
