@@ -1,7 +1,7 @@
 /** `buildos prop`: the properties that there are, and one of them by hand on a host. */
 import { Command } from 'commander';
 import type { Chain, Json } from '../connections/connection.ts';
-import { findNearest } from '../host/kernel-cmdline.ts';
+import { findNearest } from '../host/nearest-name.ts';
 import { type CatalogueEntry, loadCatalogue } from '../properties/catalogue.ts';
 import { unapplied } from '../properties/combinators.ts';
 import { deploy } from '../properties/deploy.ts';

@@ -177,8 +177,8 @@ test('parse() keeps a key that is none, and says so: to trust nothing is not to 
     assert.deepEqual(
       problems.map(({ name, value }) => [name, value]),
       [
-        ['buildos.buildid_trust', bad],
         ['buildos.toolchain_trust.stage', bad],
+        ['buildos.buildid_trust', bad],
       ],
     );
     assert.match(problems[0]?.message ?? '', /^is no minisign public key, so nothing is taken as signed by it$/);

@@ -6,6 +6,24 @@
  * {@link OptionProblem}, the option keeps its default, and the boot goes on.
  */
 
+import { findNearest } from './nearest-name.ts';
+import {
+  BadValueError,
+  checkMinisignKey,
+  parseBoolean,
+  parseController,
+  parseCount,
+  parseEmail,
+  parseFingerprint,
+  parseHostname,
+  parseInteractive,
+  parseMiB,
+  parseRelay,
+  parseSeconds,
+  parseSshKey,
+  parseUrl,
+} from './option-values.ts';
+
 /** What is asked for one toolchain: `buildos.<option>[.<tc>]`. */
 export interface ToolchainOptions {
   /** `buildos.toolchain_url`: http, https or tftp URL of the file list. */
@@ -72,11 +90,7 @@ const PREFIX = 'buildos.';
 /** Letters, digits, dashes: it becomes part of unit, directory and interface names, and of build ids (32 at most). */
 const TOOLCHAIN_NAME = /^[a-z0-9][a-z0-9-]{0,19}$/i;
 
-/** A minisign public key: base64 of `Ed`, 8 bytes of key id, 32 bytes of Ed25519 key. */
-const MINISIGN_KEY = /^RW[QRST][A-Za-z0-9+/]{53}$/;
-
 const FILE_SCHEMES = ['http', 'https', 'tftp'] as const;
-const CONTROLLER_SCHEMES = ['http', 'https'] as const;
 
 type Draft<T> = { -readonly [K in keyof T]: T[K] };
 type HostDraft = Draft<Omit<HostOptions, 'toolchains' | 'sshKeys'>> & { sshKeys: string[] };
@@ -115,7 +129,7 @@ const TOOLCHAIN_OPTIONS: Readonly<Record<string, (toolchain: ToolchainDraft, val
 };
 
 /**
- * Options that name a minisign public key. A bad one is kept and reported: nothing is signed by it, where the default
+ * Options that name a minisign public key. A bad one is kept, and reported: nothing is signed by it, where the default
  * would be to take what is not signed.
  */
 const KEYS: ReadonlySet<string> = new Set(['buildid_trust', 'config_trust', 'toolchain_trust']);
@@ -141,7 +155,7 @@ export const OPTION_NAMES: readonly string[] = [
 ];
 
 /**
- * Reads the `buildos.` options of a kernel command line. Of an option given twice the last good value counts;
+ * Reads the `buildos.` options of a kernel command line. Of an option given twice the last good value counts, of a key the last;
  * `buildos.ssh_key` collects. Words of others are left alone.
  *
  * @param text - as in /proc/cmdline; line ends are blanks, so a file with an option per line is read too
@@ -163,6 +177,7 @@ export function parseKernelCommandLine(text: string): {
     try {
       take(argument, host, toolchains);
       const [option = ''] = argument.name.slice(PREFIX.length).toLowerCase().split('.');
+      if (KEYS.has(option)) checkMinisignKey(argument.value ?? '');
       if (WITHOUT_EFFECT.has(option)) {
         problems.push({
           ...argument,
@@ -175,7 +190,7 @@ export function parseKernelCommandLine(text: string): {
       problems.push({ ...argument, message: error.message, ...(error.hint !== undefined && { hint: error.hint }) });
     }
   }
-  problems.push(...findBadKeys(host, toolchains), ...findOrphans(toolchains));
+  problems.push(...findOrphans(toolchains));
   if (host.buildidTrust !== undefined && host.buildidUrl === undefined) {
     const message = `not given, so ${PREFIX}buildid_trust has no effect`;
     problems.push({ name: `${PREFIX}buildid_url`, message, hint: `add ${PREFIX}buildid_url=<url>` });
@@ -203,16 +218,6 @@ export function splitKernelCommandLine(text: string): KernelArgument[] {
 export function formatProblem(problem: OptionProblem): string {
   const word = problem.value === undefined ? problem.name : `${problem.name}=${problem.value}`;
   return `${word}: ${problem.message}${problem.hint === undefined ? '' : ` (${problem.hint})`}`;
-}
-
-/** Why a value or a name is refused; becomes an {@link OptionProblem}. */
-class BadValueError extends Error {
-  override readonly name = 'BadValueError';
-  readonly hint: string | undefined;
-  constructor(message: string, hint?: string) {
-    super(message);
-    this.hint = hint;
-  }
 }
 
 function take(argument: KernelArgument, host: HostDraft, toolchains: Map<string, ToolchainDraft>): void {
@@ -254,26 +259,6 @@ function unknownOption(base: string, suffix: string | undefined): BadValueError 
     : new BadValueError(UNKNOWN_OPTION, `did you mean ${PREFIX}${nearest}${nearest in TOOLCHAIN_OPTIONS ? tail : ''}?`);
 }
 
-/** Keys that are none. */
-function findBadKeys(host: HostDraft, toolchains: ReadonlyMap<string, ToolchainDraft>): OptionProblem[] {
-  const keys: [name: string, value: string | undefined][] = [
-    ['buildid_trust', host.buildidTrust],
-    ['config_trust', host.configTrust],
-    ...[...toolchains].map(([name, { trust }]): [string, string | undefined] => [
-      `toolchain_trust${name === 'default' ? '' : `.${name}`}`,
-      trust,
-    ]),
-  ];
-  return keys
-    .filter((key): key is [string, string] => key[1] !== undefined && !MINISIGN_KEY.test(key[1]))
-    .map(([name, value]) => ({
-      name: `${PREFIX}${name}`,
-      value,
-      message: 'is no minisign public key, so nothing is taken as signed by it',
-      hint: 'the second line of minisign.pub: 56 characters, starting with RW',
-    }));
-}
-
 /** Options of a toolchain that has no list: most often a mistyped `.<tc>`. */
 function findOrphans(toolchains: ReadonlyMap<string, ToolchainDraft>): OptionProblem[] {
   const named = [...toolchains].filter(([, toolchain]) => toolchain.url !== undefined).map(([name]) => name);
@@ -291,143 +276,4 @@ function findOrphans(toolchains: ReadonlyMap<string, ToolchainDraft>): OptionPro
 function unquote(text: string): string {
   if (!text.startsWith('"')) return text;
   return text.slice(1, text.length > 1 && text.endsWith('"') ? -1 : undefined);
-}
-
-function parseUrl(value: string, schemes: readonly string[]): string {
-  const url = URL.parse(value);
-  const scheme = url?.protocol.slice(0, -1) ?? '';
-  if (url === null || !schemes.includes(scheme) || url.hostname === '') {
-    throw new BadValueError(
-      `is no URL that can be used here`,
-      `starts with ${schemes.map((s) => `${s}://`).join(', ')}`,
-    );
-  }
-  return value;
-}
-
-function parseController(value: string): { priority: string; url: string } {
-  const match = /^(?:(\d{1,5})=)?(.*)$/s.exec(value);
-  const priority = match?.[1] ?? '0';
-  const url = match?.[2] ?? '';
-  try {
-    return { priority, url: parseUrl(url, CONTROLLER_SCHEMES) };
-  } catch {
-    throw new BadValueError(
-      `"${value}" is no controller`,
-      '[<priority>=]<url>, comma separated; a priority has 1 to 5 digits, a URL starts with http:// or https://, a comma in it is %2C',
-    );
-  }
-}
-
-function parseFingerprint(value: string): string {
-  if (!/^[0-9A-F]{2}(?::[0-9A-F]{2}){31}$/i.test(value)) {
-    throw new BadValueError(
-      `"${value}" is no certificate fingerprint`,
-      'SHA-256: 32 hex pairs with colons, comma separated',
-    );
-  }
-  return value.toUpperCase();
-}
-
-function parseCount(value: string, min: number, max: number): number {
-  const count = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
-  if (!(count >= min && count <= max)) throw new BadValueError(`is no whole number from ${min} to ${max}`);
-  return count;
-}
-
-function parseSeconds(value: string, min: number, max: number): number {
-  const match = /^(\d{1,9})([smh]?)$/.exec(value);
-  const unit = { '': 1, s: 1, m: 60, h: 3600 }[match?.[2] ?? ''] ?? 1;
-  const seconds = Number(match?.[1] ?? Number.NaN) * unit;
-  if (!(seconds >= min && seconds <= max)) {
-    throw new BadValueError(`is no time from ${min} s to ${max} s`, 'seconds, or a number with s, m or h: 60, 5m');
-  }
-  return seconds;
-}
-
-/** A size with K, M, G or T (powers of 1024); a plain number is KiB, as in build2's Build OS. */
-function parseMiB(value: string, min: number): number {
-  const match = /^(\d{1,12})(?:([KMGT])(?:i?B)?)?$/i.exec(value);
-  const unit = { K: 1 / 1024, M: 1, G: 1024, T: 1024 * 1024 }[(match?.[2] ?? 'K').toUpperCase()] ?? 1;
-  const mib = Math.floor(Number(match?.[1] ?? Number.NaN) * unit);
-  if (!(mib >= min)) {
-    const plain = match !== null && match[2] === undefined;
-    throw new BadValueError(
-      `is no size of at least ${min} MiB`,
-      plain ? `a plain number is KiB: write ${value}M or ${value}G` : 'a number with M or G: 512M, 4G',
-    );
-  }
-  return mib;
-}
-
-function parseInteractive(value: string): 'false' | 'true' | 'both' {
-  if (value !== 'false' && value !== 'true' && value !== 'both') throw new BadValueError('must be false, true or both');
-  return value;
-}
-
-function parseBoolean(value: string): boolean {
-  if (['1', 'true', 'yes', 'on'].includes(value)) return true;
-  if (['0', 'false', 'no', 'off'].includes(value)) return false;
-  throw new BadValueError('must be true or false', 'named alone it is on');
-}
-
-function parseRelay(value: string): string {
-  const match = /^([a-z0-9.-]{1,253}|\[[0-9a-f:.]+\])(?::(\d{1,5}))?$/i.exec(value);
-  if (match === null || Number(match[2] ?? 25) > 65_535)
-    throw new BadValueError('is no mail relay', '<host> or <host>:<port>');
-  return value;
-}
-
-function parseEmail(value: string): string {
-  if (!/^[^\s@<>,;]+@[^\s@<>,;]+$/.test(value)) throw new BadValueError('is no mail address', '<name>@<domain>');
-  return value;
-}
-
-function parseSshKey(value: string): string {
-  if (!/^(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]{40,}={0,3}(?: [\x20-\x7e]*)?$/.test(value)) {
-    throw new BadValueError(
-      'is no ssh public key',
-      'one line of id_*.pub, in quotes: buildos.ssh_key="ssh-ed25519 AAAA… name"',
-    );
-  }
-  return value.trimEnd();
-}
-
-function parseHostname(value: string): string {
-  const label = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?';
-  if (value.length > 64 || !new RegExp(`^${label}(?:\\.${label})*$`, 'i').test(value)) {
-    throw new BadValueError(
-      'is no host name',
-      'letters, digits and dashes in labels with dots between, at most 64 characters',
-    );
-  }
-  return value;
-}
-
-/** The candidate with the smallest edit distance, if it is near enough to be a slip of the fingers. */
-export function findNearest(name: string, candidates: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(name.length / 2));
-  for (const candidate of candidates) {
-    const distance = editDistance(name, candidate);
-    if (distance <= bestDistance && (best === undefined || distance < bestDistance)) {
-      best = candidate;
-      bestDistance = distance;
-    }
-  }
-  return best;
-}
-
-/** Insertions, deletions and replacements from a to b (Levenshtein), one row at a time. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (const [index, letter] of a.split('').entries()) {
-    const next = [index + 1];
-    for (const [column, other] of b.split('').entries()) {
-      const replaced = (row[column] ?? 0) + (letter === other ? 0 : 1);
-      next.push(Math.min((row[column + 1] ?? 0) + 1, (next[column] ?? 0) + 1, replaced));
-    }
-    row = next;
-  }
-  return row.at(-1) ?? 0;
 }
