@@ -2,7 +2,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { describeMismatch } from './_files.ts';
+import { describeMismatch } from './files.ts';
 
 /** What was built. */
 export interface BuiltImage {

@@ -8,11 +8,11 @@
  *
  * The same sources give the same list, and so the same toolchain id.
  */
-import { createHash } from 'node:crypto';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { create } from 'tar';
 import { bundle } from '../image/bundle.ts';
+import { replaceFile, sha256Of } from '../image/files.ts';
 import { formatToolchainList } from '../manifests/toolchain-list.ts';
 import { type MinisignSecretKey, signMinisign } from '../manifests/minisign.ts';
 import { formatToolchainJson, TOOLCHAIN_JSON, type ToolchainJson } from '../manifests/toolchain.ts';
@@ -56,18 +56,12 @@ export async function publishToolchain(
   const list = formatToolchainList({ version, disabled: false, files });
   if (signWith !== undefined) {
     const signature = signMinisign(new TextEncoder().encode(list), signWith, `Build OS toolchain ${version}`);
-    await replace(join(folder, TOOLCHAIN_SIGNATURE), signature);
+    await replaceFile(join(folder, TOOLCHAIN_SIGNATURE), signature);
   } else if ((await readFile(join(folder, TOOLCHAIN_LIST), 'utf8').catch(() => undefined)) !== list) {
     await rm(join(folder, TOOLCHAIN_SIGNATURE), { force: true });
   }
-  await replace(join(folder, TOOLCHAIN_LIST), list);
+  await replaceFile(join(folder, TOOLCHAIN_LIST), list);
   return [...names, ...(signWith === undefined ? [] : [TOOLCHAIN_SIGNATURE]), TOOLCHAIN_LIST];
-}
-
-/** In one step: readers get the old content or the new. */
-async function replace(file: string, content: string): Promise<void> {
-  await writeFile(`${file}.part`, content);
-  await rename(`${file}.part`, file);
 }
 
 /** Bundles agent and worker; the archive depends on their content only. */
@@ -84,8 +78,3 @@ async function packAgent(folder: string): Promise<void> {
     await rm(scratch, { recursive: true, force: true });
   }
 }
-
-const sha256Of = async (path: string): Promise<string> =>
-  createHash('sha256')
-    .update(await readFile(path))
-    .digest('hex');

@@ -3,7 +3,7 @@ import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openLocal } from '../../connections/local.ts';
 import { signEfi } from '../../host/sbsign.ts';
-import { syncPath } from '../_files.ts';
+import { syncPath } from '../files.ts';
 import { writeIso } from './iso.ts';
 import type { PublicationSettings, UkiSettings } from './publication.ts';
 import { PublishError } from './publish-error.ts';

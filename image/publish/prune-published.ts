@@ -1,6 +1,6 @@
 /** Taking old versions out of a published folder. */
 import { join } from 'node:path';
-import { replaceFile } from '../_files.ts';
+import { replaceFile } from '../files.ts';
 import { isDiskFull } from '../disk-full.ts';
 import { type Item, itemOf, type Pruned, type PruneOptions } from '../prune.ts';
 import { formatPublication, PUBLICATION_JSON } from './publication.ts';

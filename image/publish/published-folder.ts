@@ -5,7 +5,7 @@
 import { readFile, readlink, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { lockPath } from '../../host/flock.ts';
-import { describeMismatch } from '../_files.ts';
+import { describeMismatch } from '../files.ts';
 import { PUBLICATION_JSON, type Publication, parsePublication } from './publication.ts';
 import { PublishError } from './publish-error.ts';
 

@@ -5,7 +5,7 @@ import { type ImageManifest, parseImageManifest } from '../../manifests/image-ma
 import { ManifestError } from '../../manifests/manifest.ts';
 import { type MinisignSecretKey, signMinisign } from '../../manifests/minisign.ts';
 import { formatSha256Sums, parseSha256Sums } from '../../manifests/sha256sums.ts';
-import { replaceFile, sha256Of, syncPath } from '../_files.ts';
+import { replaceFile, sha256Of, syncPath } from '../files.ts';
 import { type BuiltImage, DamagedImageError } from '../built-image.ts';
 import { formatSbom } from './sbom.ts';
 import { CONTENTS_JSON } from '../trace.ts';

@@ -5,7 +5,7 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openLocal } from '../../connections/local.ts';
-import { replaceFile, switchLink } from '../_files.ts';
+import { replaceFile, switchLink } from '../files.ts';
 import { UKI, writeLoaders } from './boot-loaders.ts';
 import { type BootPlan, planBoot } from './boot-plan.ts';
 import { replaceIso, replaceUki } from './boot-programs.ts';
